@@ -1,0 +1,1 @@
+"""Bytes and sockets: addresses, listeners, connections and their deadlines; knows no protocol."""

@@ -1,0 +1,66 @@
+"""Concurrency-managed workqueues on Trio; usable without the rest of ktrio.
+
+The words, which are the kernel's:
+
+* A **work item** (`Work`) is a function to be run soon; it may be queued again and again.
+* A **workqueue** (`Workqueue`) is a domain of items: how many may be active at once, what becomes of their errors, what
+  is flushed and drained together. It owns no workers.
+* A **pool** is the workers of one simulated CPU, shared by all workqueues. A **worker** is a Trio task that runs one
+  item after another.
+* A **pwq** (pool_workqueue) is one workqueue's share of one pool: it counts active items and keeps inactive ones in
+  order.
+* The **supervisor** (`open_supervisor`) owns the pools and ends them.
+* An item is **pending** from its queueing to its start: **inactive** while it waits for one of max_active slots, then
+  **active**. From its start to its end it is **running**, or **parked** while it waits for the outside world inside
+  ``async with parked():`` and holds no slot.
+"""
+
+from ktrio.workqueue._attrs import (
+    WQ_DFL_ACTIVE,
+    WQ_MAX_ACTIVE,
+    WQ_UNBOUND,
+    OnError,
+    WorkqueueFlags,
+)
+from ktrio.workqueue._errors import (
+    BusyError,
+    DeadlockError,
+    DestroyedError,
+    DrainingError,
+    ParkingError,
+    SupervisorClosedError,
+    WorkqueueError,
+)
+from ktrio.workqueue._parking import Parking, current_work, parked
+from ktrio.workqueue._pool import PoolStatistics
+from ktrio.workqueue._pwq import PwqStatistics
+from ktrio.workqueue._queue import Workqueue, WorkqueueStatistics
+from ktrio.workqueue._supervisor import Supervisor, SupervisorStatistics, open_supervisor
+from ktrio.workqueue._work import Work, WorkStatistics
+
+__all__ = [
+    "WQ_DFL_ACTIVE",
+    "WQ_MAX_ACTIVE",
+    "WQ_UNBOUND",
+    "BusyError",
+    "DeadlockError",
+    "DestroyedError",
+    "DrainingError",
+    "OnError",
+    "Parking",
+    "ParkingError",
+    "PoolStatistics",
+    "PwqStatistics",
+    "Supervisor",
+    "SupervisorClosedError",
+    "SupervisorStatistics",
+    "Work",
+    "WorkStatistics",
+    "Workqueue",
+    "WorkqueueError",
+    "WorkqueueFlags",
+    "WorkqueueStatistics",
+    "current_work",
+    "open_supervisor",
+    "parked",
+]

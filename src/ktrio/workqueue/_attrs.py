@@ -1,0 +1,55 @@
+"""What a workqueue is made with: its flags, its `max_active`, and what both may be."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias, final
+
+if TYPE_CHECKING:
+    from ktrio.workqueue._work import Work
+
+__all__ = ["WQ_DFL_ACTIVE", "WQ_MAX_ACTIVE", "WQ_UNBOUND", "OnError", "WorkqueueAttrs", "WorkqueueFlags"]
+
+
+class WorkqueueFlags(enum.Flag):
+    """The kernel's ``WQ_*`` flags as far as they exist here."""
+
+    WQ_UNBOUND = enum.auto()
+    """No concurrency management: every item starts at once, up to `max_active` (kernel: ``WQ_UNBOUND``)."""
+
+
+WQ_UNBOUND = WorkqueueFlags.WQ_UNBOUND
+
+# Items in flight per simulated CPU when the caller says 0. The kernel's own default was 256 until 6.12.
+WQ_DFL_ACTIVE = 256
+# The kernel stops at 2048 threads; a slot is a Trio task of about 5 KB here, so 65 536 is some 330 MB.
+WQ_MAX_ACTIVE = 65_536
+
+OnError: TypeAlias = "Literal['raise'] | Callable[[Work, Exception], None]"
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkqueueAttrs:
+    """A queue's name, flags and error policy, validated."""
+
+    name: str
+    flags: WorkqueueFlags
+    on_error: OnError
+
+    def __post_init__(self) -> None:
+        if WQ_UNBOUND not in self.flags:
+            raise NotImplementedError(
+                f"workqueue {self.name!r}: bound queues (flags=0) do not exist yet, pass WQ_UNBOUND"
+            )
+        if self.on_error != "raise" and not callable(self.on_error):
+            raise ValueError(f"workqueue {self.name!r}: on_error must be 'raise' or a callable, not {self.on_error!r}")
+
+
+def effective_max_active(max_active: int) -> int:
+    """`max_active` as used: 0 stands for `WQ_DFL_ACTIVE`. ValueError outside 0 to `WQ_MAX_ACTIVE`."""
+    if not 0 <= max_active <= WQ_MAX_ACTIVE:
+        raise ValueError(f"max_active must be 0 (for {WQ_DFL_ACTIVE}) to {WQ_MAX_ACTIVE}, not {max_active}")
+    return max_active or WQ_DFL_ACTIVE

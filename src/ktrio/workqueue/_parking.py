@@ -1,0 +1,161 @@
+"""Parking: a long-lived item that waits for the outside world steps off the books.
+
+The one addition to the kernel's model. An item inside ``async with parked():`` gives back its slot of max_active and
+its place in the pool, so that others may use them, and stays in flight: flush, drain and destroy still wait for it.
+The rules, cited by their numbers in tests and comments:
+
+P1  Parking gives back slot and place at once, and lets the next items have them; the worker stays with the item.
+P2  Coming back takes a slot first, then a place. Both free and nobody waiting: at once, without a task switch. Else
+    a `ReturnToken` joins the same FIFO as inactive items, then the same worklist; nobody overtakes.
+P3  Coming back is a sleeper waking: concurrency management never holds it up.
+P4  Leaving with an exception in flight never waits and never hides it: slot and place are taken even beyond the limits
+    (counted as overshoot), and nothing more starts until the counts are below them again.
+P5  flush, drain and destroy wait for parked items like for any other.
+P6  An item queued again while it runs holds no slot of its own; it inherits the run's (`Pending.COLLIDED`).
+P8  Parking while parked, or outside an item's own task, is an error. An item queued with ``parked=True`` starts parked:
+    its first ``parked()`` adopts that state, and its first return is its activation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, TypeVar, final
+
+import trio
+from trio.lowlevel import Abort, enable_ki_protection
+
+from ktrio.workqueue._errors import ParkingError
+
+if TYPE_CHECKING:
+    from ktrio.workqueue._work import Work
+    from ktrio.workqueue._worker import Worker
+
+__all__ = ["Parking", "ReturnToken", "current_work", "enclosing_workers", "parked", "parked_while_waiting"]
+
+T = TypeVar("T")
+
+# The workers of this run of the loop by task: how `parked` and `current_work` find their item without a supervisor at
+# hand. A RunVar, so nothing outlives the run; a worker enters itself when it begins and leaves when it ends.
+_workers: trio.lowlevel.RunVar[dict[trio.lowlevel.Task, Worker]] = trio.lowlevel.RunVar("ktrio workers")
+
+
+def workers_of_this_run() -> dict[trio.lowlevel.Task, Worker]:
+    """The table of workers by task; only `Worker.run` changes it."""
+    try:
+        return _workers.get()
+    except LookupError:
+        table: dict[trio.lowlevel.Task, Worker] = {}
+        _workers.set(table)
+        return table
+
+
+def enclosing_workers() -> Iterator[Worker]:
+    """The workers whose items the calling task belongs to, innermost first; none outside items.
+
+    Walks up the task tree, so child tasks of an item count as inside it, and no context variable is paid per item.
+    """
+    try:
+        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+    except RuntimeError:  # not in a task: a callback of the loop
+        return
+    table = workers_of_this_run()
+    while task is not None and table:
+        worker = table.get(task)
+        if worker is not None and worker.work is not None:
+            yield worker
+        task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
+
+
+def current_work() -> Work | None:
+    """The item that the calling task runs or was started by; None outside items (kernel: ``current_work``)."""
+    for worker in enclosing_workers():
+        return worker.work
+    return None
+
+
+def _own_worker() -> Worker | None:
+    """The worker that the calling task is, if it is running an item."""
+    try:
+        worker = workers_of_this_run().get(trio.lowlevel.current_task())
+    except RuntimeError:
+        return None
+    return worker if worker is not None and worker.work is not None else None
+
+
+@final
+class ReturnToken:
+    """A parked worker that wants to come back, standing in line for a slot, then for a place (P2).
+
+    Legend: I set once · S changed only in one synchronous stretch.
+    """
+
+    __slots__ = ("has_slot", "worker")
+
+    def __init__(self, worker: Worker) -> None:
+        self.worker = worker  # I
+        self.has_slot = False  # S: it left the inactive FIFO and stands in the worklist
+
+    def __repr__(self) -> str:
+        return f"<ReturnToken of {self.worker!r} waiting for a {'place' if self.has_slot else 'slot'}>"
+
+
+@final
+class Parking:
+    """The context manager that `parked` returns."""
+
+    __slots__ = ("_worker",)
+
+    def __init__(self, worker: Worker) -> None:
+        self._worker = worker  # I
+
+    @enable_ki_protection
+    async def __aenter__(self) -> None:
+        self._worker.park()
+
+    @enable_ki_protection
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        worker = self._worker
+        if error is not None:
+            worker.force_return()  # P4
+        elif not worker.return_nowait():
+            await _wait_for_return(worker)
+
+
+async def _wait_for_return(worker: Worker) -> None:
+    token = worker.pwq.join_line(ReturnToken(worker))
+
+    def abort(_raise_cancel: object) -> Abort:
+        worker.pwq.leave_line(token)
+        worker.force_return(has_slot=token.has_slot)  # P4: whoever is cancelled while waiting to come back is back
+        return Abort.SUCCEEDED
+
+    await trio.lowlevel.wait_task_rescheduled(abort)
+
+
+def parked() -> Parking:
+    """``async with parked():`` steps off the books while the item waits for the outside world (P1-P8).
+
+    For the item's own task. Entering never blocks. Leaving blocks only if no slot or place is free (P2), and never with
+    an exception in flight (P4).
+
+    Raises:
+      ParkingError: outside an item, in a task that an item started, or (on entering) while already parked.
+    """
+    worker = _own_worker()
+    if worker is not None:
+        return Parking(worker)
+    if (work := current_work()) is not None:
+        raise ParkingError(f"parked() belongs to the own task of {work!r}, not to a task that it started")
+    raise ParkingError("parked() was called outside an item: only an item on a workqueue can be parked")
+
+
+async def parked_while_waiting(wait: Callable[[], Awaitable[T]]) -> T:
+    """``await wait()``, parked if the caller is an item: who waits for others must not hold what they need."""
+    worker = _own_worker()
+    if worker is None or worker.parked:
+        return await wait()
+    async with Parking(worker):
+        return await wait()

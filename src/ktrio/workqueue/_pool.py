@@ -1,0 +1,238 @@
+"""One pool: keep enough workers and no more (kernel: ``struct worker_pool``, ``create_worker``, ``idle_cull_fn``).
+
+A pool has one worklist, a FIFO over all workqueues that share it, and workers, which are Trio tasks of its own nursery.
+An idle worker waits in `idle`; the most recently idled is woken first, the longest idle is culled first. A worker woken
+or created is `starting` until it runs: waking reserves nothing, it looks at the worklist again when it arrives.
+
+`occupied` counts the items that run unparked, at most `capacity` of them but for overshoot (P4). Idle, starting and
+spare workers hold no place. So there are never more workers than capacity + parked + the idle ones that culling keeps.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+import trio
+from trio.lowlevel import ParkingLot
+
+from ktrio.workqueue._parking import ReturnToken
+from ktrio.workqueue._policy import has_place, may_start_working, too_many_workers, wake_ups
+from ktrio.workqueue._worker import Worker
+
+if TYPE_CHECKING:
+    from ktrio.workqueue._supervisor import Supervisor
+    from ktrio.workqueue._work import Work
+
+__all__ = ["Pool", "PoolStatistics"]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatistics:
+    """What one pool is doing, and has done."""
+
+    cpu: int
+    """The simulated CPU."""
+    nr_workers: int
+    """Worker tasks alive: idle, starting or busy."""
+    nr_idle: int
+    """Workers that wait for work."""
+    nr_running: int
+    """Workers counted by concurrency management; always 0, as the kernel's unbound pools have it."""
+    occupied: int
+    """Items that run unparked: places taken, of `capacity`."""
+    starting: int
+    """Workers woken or created that have not run yet."""
+    parked: int
+    """Items that run parked: a worker each, but no place."""
+    worklist: int
+    """Items (and parked items on their way back) that wait for a worker or a place."""
+    created: int
+    """Workers ever created."""
+    culled: int
+    """Workers that ended because too many were idle for too long."""
+    at_capacity: int
+    """How often something had to wait because every place was taken."""
+
+
+@final
+class Pool:
+    """The workers of one simulated CPU.
+
+    Legend: I set once · T only by the pool's own task · S changed only in one synchronous stretch.
+    """
+
+    def __init__(self, supervisor: Supervisor, *, cpu: int, capacity: int, idle_timeout: float) -> None:
+        self.supervisor = supervisor  # I
+        self.cpu = cpu  # I
+        self.capacity = capacity  # I
+        self.idle_timeout = idle_timeout  # I, seconds
+        self.worklist: OrderedDict[Work | ReturnToken, None] = OrderedDict()  # S: oldest first
+        self.returners = 0  # S: tokens in the worklist
+        self.idle: OrderedDict[Worker, None] = OrderedDict()  # S: longest idle first
+        self.nr_workers = 0  # S
+        self.starting = 0  # S
+        self.occupied = 0  # S
+        self.parked = 0  # S
+        self.created = self.culled = self.at_capacity = 0  # S
+        self._crowded = ParkingLot()  # where the pool's task waits until there are too many idle workers
+        self._nursery: trio.Nursery | None = None  # T: while `run` is inside it
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Own the workers until cancelled; in between, cull the idle ones. Starts with one worker."""
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            try:
+                self._create_worker()
+                task_status.started()
+                while True:
+                    await self._crowded.park()
+                    await self._cull_until_few()
+            finally:
+                self._nursery = None
+                self.supervisor.pool_ended()
+
+    # -- work comes in
+
+    def add(self, entry: Work | ReturnToken) -> None:
+        """Put an item or a token that holds a slot at the end of the worklist, and see that it is taken."""
+        self.worklist[entry] = None
+        if type(entry) is ReturnToken:
+            self.returners += 1
+        if not has_place(self.occupied, self.capacity):
+            self.at_capacity += 1
+        elif self.returners or not self.starting:
+            self.kick()
+
+    def remove(self, entry: Work | ReturnToken) -> None:
+        """Take an item or a token out of the worklist, wherever it stands."""
+        del self.worklist[entry]
+        if type(entry) is ReturnToken:
+            self.returners -= 1
+        elif self.returners:
+            self._admit_returners()  # one may stand behind what left
+
+    def kick(self, *, more: int = 0) -> None:
+        """Let what waits begin: tokens at the head at once, items by waking workers (kernel: ``kick_pool``).
+
+        One worker on its way is enough when an item comes; an item that blocks asks for `more` beyond those.
+        """
+        if self.returners:
+            self._admit_returners()
+        if self._nursery is None:  # the supervisor is going: what waits is discarded
+            return
+        wanted = self.starting + more if more else 1
+        room = self.capacity - self.occupied
+        for _ in range(wake_ups(wanted, len(self.worklist), room, self.starting)):
+            self._wake_or_create()
+
+    def _admit_returners(self) -> None:
+        """Give the tokens at the head of the worklist what places there are; they need no worker."""
+        while self.worklist and has_place(self.occupied, self.capacity):
+            head = next(iter(self.worklist))
+            if type(head) is not ReturnToken:
+                return
+            self.remove(head)
+            head.worker.returned()
+            trio.lowlevel.reschedule(head.worker.task)
+
+    def take(self) -> Work | None:
+        """The next item for a worker that asks, with its place taken; None: nothing to do, or no place for it."""
+        if self.returners:
+            self._admit_returners()
+        if not self.worklist or not has_place(self.occupied, self.capacity):
+            return None
+        entry, _ = self.worklist.popitem(last=False)
+        assert type(entry) is not ReturnToken  # admitted above while there is a place
+        self.occupied += 1
+        if self.returners:
+            self._admit_returners()
+        return entry
+
+    def assign(self, work: Work) -> None:
+        """Give an item that starts parked a worker of its own, past worklist and capacity (P8)."""
+        worker = self._wake_or_create()
+        worker.assigned = work
+        work._worker_to_be = worker
+
+    def unassign(self, work: Work) -> None:
+        """The item was withdrawn before its worker ran."""
+        worker, work._worker_to_be = work._worker_to_be, None
+        if worker is not None:
+            worker.assigned = None
+
+    # -- workers
+
+    def ensure_reserve(self) -> None:
+        """A worker is about to start after waking: see that another one is in reserve (kernel: ``manage_workers``)."""
+        if not may_start_working(len(self.idle), self.starting) and has_place(self.occupied, self.capacity):
+            self._create_worker()
+
+    def _wake_or_create(self) -> Worker:
+        """Wake the most recently idled worker (invariant 31), or create one."""
+        if not self.idle:
+            return self._create_worker()
+        worker, _ = self.idle.popitem()
+        self.starting += 1
+        trio.lowlevel.reschedule(worker.task)
+        return worker
+
+    def _create_worker(self) -> Worker:
+        assert self._nursery is not None, "the pool is not running"
+        worker = Worker(self, self.created)
+        self.created += 1
+        self.nr_workers += 1
+        self.starting += 1
+        self._nursery.start_soon(worker.run, name=worker.name)
+        return worker
+
+    def enter_idle(self, worker: Worker) -> None:
+        """A worker found nothing to do (kernel: ``worker_enter_idle``)."""
+        self.idle[worker] = None
+        if self._too_many():
+            self._crowded.unpark_all()
+
+    def _too_many(self) -> bool:
+        return too_many_workers(len(self.idle), self.nr_workers - len(self.idle))
+
+    async def _cull_until_few(self) -> None:
+        """Cull whoever has been idle too long, oldest first, until few enough are left (kernel: ``idle_cull_fn``)."""
+        while self._too_many():
+            oldest = next(iter(self.idle))
+            due = oldest.idle_since + self.idle_timeout
+            if trio.current_time() >= due:
+                self._retire(oldest)
+            else:
+                await trio.sleep_until(due)
+
+    def _retire(self, worker: Worker) -> None:
+        """End an idle worker. It stops counting now, else it would pass for a busy one and end the culling early."""
+        del self.idle[worker]
+        self.nr_workers -= 1
+        self.culled += 1
+        worker.dying = True
+        trio.lowlevel.reschedule(worker.task)
+
+    def statistics(self) -> PoolStatistics:
+        """The counts of this moment."""
+        return PoolStatistics(
+            cpu=self.cpu,
+            nr_workers=self.nr_workers,
+            nr_idle=len(self.idle),
+            nr_running=0,
+            occupied=self.occupied,
+            starting=self.starting,
+            parked=self.parked,
+            worklist=len(self.worklist),
+            created=self.created,
+            culled=self.culled,
+            at_capacity=self.at_capacity,
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<Pool cpu={self.cpu} workers={self.nr_workers} idle={len(self.idle)} "
+            f"occupied={self.occupied}/{self.capacity} parked={self.parked} worklist={len(self.worklist)}>"
+        )

@@ -1,0 +1,189 @@
+"""pool_workqueue: one workqueue's share of one pool; slots, the inactive FIFO, promotion.
+
+An item that finds no slot, or others already waiting, stands in `inactive`, in queue order, together with the tokens of
+parked items that want to come back. Each slot given up promotes the first in line. A pwq never lets a slot idle while
+somebody waits for it (invariant 12), and nobody overtakes (13, 14).
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+from ktrio.workqueue._parking import ReturnToken
+from ktrio.workqueue._policy import has_slot
+from ktrio.workqueue._work import Pending, Work
+
+if TYPE_CHECKING:
+    from ktrio.workqueue._pool import Pool
+    from ktrio.workqueue._queue import Workqueue
+
+__all__ = ["PoolWorkqueue", "PwqStatistics"]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PwqStatistics:
+    """One workqueue's counts on one simulated CPU."""
+
+    cpu: int
+    """The simulated CPU."""
+    nr_active: int
+    """Items that hold a slot: running unparked, or waiting for a worker."""
+    inactive: int
+    """Items (and parked items on their way back) that wait for a slot."""
+    in_flight: int
+    """Items accepted and not finished."""
+
+
+@final
+class PoolWorkqueue:
+    """The pair of one workqueue and one pool (kernel: ``struct pool_workqueue``).
+
+    Legend: I set once · S changed only in one synchronous stretch.
+    """
+
+    __slots__ = (
+        "cancelled",
+        "completed",
+        "failed",
+        "in_flight",
+        "inactive",
+        "nr_active",
+        "overshoot",
+        "parked",
+        "pool",
+        "started",
+        "wq",
+    )
+
+    def __init__(self, wq: Workqueue, pool: Pool) -> None:
+        self.wq = wq  # I
+        self.pool = pool  # I
+        self.nr_active = 0  # S: slots taken
+        self.inactive: OrderedDict[Work | ReturnToken, None] = OrderedDict()  # S: oldest first
+        self.in_flight = 0  # S: accepted, not finished
+        self.parked = 0  # S
+        self.started = self.completed = self.failed = self.cancelled = self.overshoot = 0  # S
+
+    def insert(self, work: Work, *, parked: bool) -> None:
+        """Take a queueing that the queue has accepted (kernel: ``insert_work``)."""
+        self.in_flight += 1
+        work._pwq = self
+        work._starts_parked = parked
+        if work._worker is not None and (parked or not self.inactive):
+            work._pending = Pending.COLLIDED
+        elif parked:
+            work._pending = Pending.ASSIGNED
+            self.pool.assign(work)
+        elif not self.inactive and has_slot(self.nr_active, self.wq.max_active):
+            self.nr_active += 1
+            self._activate(work)
+        else:
+            work._pending = Pending.INACTIVE
+            self.inactive[work] = None
+
+    def _activate(self, work: Work) -> None:
+        """`work` holds a slot now: onto the worklist."""
+        work._pending = Pending.ACTIVE
+        self.pool.add(work)
+
+    def promote(self) -> None:
+        """Let the first in line have what slots there are (kernel: ``pwq_activate_first_inactive``)."""
+        while self.inactive and has_slot(self.nr_active, self.wq.max_active):
+            first, _ = self.inactive.popitem(last=False)
+            if type(first) is ReturnToken:
+                self.nr_active += 1
+                first.has_slot = True
+                self.pool.add(first)
+            elif first._worker is not None:
+                first._pending = Pending.COLLIDED  # P6: no slot of its own
+            else:
+                self.nr_active += 1
+                self._activate(first)
+
+    def release_slot(self) -> None:
+        """Give up one slot and promote (kernel: ``pwq_dec_nr_active``)."""
+        self.nr_active -= 1
+        if self.inactive:
+            self.promote()
+
+    def run_ended(self, work: Work, *, had_slot: bool) -> None:
+        """Close the books of a run; hand its slot to the instance queued meanwhile, if there is one (P6)."""
+        self.in_flight -= 1
+        if work._pending is Pending.COLLIDED:
+            self._succeed(work, had_slot=had_slot)
+        elif had_slot:
+            self.nr_active -= 1
+            if self.inactive:
+                self.promote()
+
+    def _succeed(self, work: Work, *, had_slot: bool) -> None:
+        if work._starts_parked:
+            work._pending = Pending.ASSIGNED
+            if had_slot:
+                self.release_slot()
+            self.pool.assign(work)
+        elif had_slot and self.nr_active <= self.wq.max_active:
+            self._activate(work)
+        else:  # nothing to inherit, or over the limit: first in line, it was queued before the others
+            self.nr_active -= had_slot
+            work._pending = Pending.INACTIVE
+            self.inactive[work] = None
+            self.inactive.move_to_end(work, last=False)
+            self.promote()
+
+    def withdraw(self, work: Work) -> None:
+        """Take back a pending queueing: it will never run."""
+        where = work._pending
+        work._pending = Pending.NOT
+        if where is Pending.INACTIVE:
+            del self.inactive[work]
+        elif where is Pending.ACTIVE:
+            self.pool.remove(work)
+            self.release_slot()
+        elif where is Pending.ASSIGNED:
+            self.pool.unassign(work)
+        self.in_flight -= 1
+        self.cancelled += 1
+        self.wq.withdrawn(work)
+
+    def take_slot_nowait(self) -> bool:
+        """A parked item comes back: take a slot if one is free and nobody is in line (P2)."""
+        if self.inactive or not has_slot(self.nr_active, self.wq.max_active):
+            return False
+        self.nr_active += 1
+        return True
+
+    def join_line(self, token: ReturnToken) -> ReturnToken:
+        """Stand in line for a slot, or with the slot for a place (P2). The caller waits at once: nothing is woken."""
+        if self.take_slot_nowait():
+            token.has_slot = True
+            self.pool.worklist[token] = None
+            self.pool.returners += 1
+        else:
+            self.inactive[token] = None
+        return token
+
+    def leave_line(self, token: ReturnToken) -> None:
+        """A cancelled return: out of the line, wherever it stands; the slot, if it has one, stays with the worker."""
+        if token.has_slot:
+            self.pool.remove(token)
+        else:
+            del self.inactive[token]
+
+    def statistics(self) -> PwqStatistics:
+        """The counts of this moment."""
+        return PwqStatistics(
+            cpu=self.pool.cpu,
+            nr_active=self.nr_active,
+            inactive=len(self.inactive),
+            in_flight=self.in_flight,
+        )
+
+    def __repr__(self) -> str:
+        return (
+            f"<PoolWorkqueue {self.wq.name!r} cpu={self.pool.cpu} active={self.nr_active}/{self.wq.max_active} "
+            f"inactive={len(self.inactive)} in_flight={self.in_flight}>"
+        )

@@ -1,0 +1,358 @@
+"""Workqueue: accept work, respect `max_active`, keep order, flush, drain (kernel: ``struct workqueue_struct``)."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextvars import copy_context
+from dataclasses import dataclass
+from itertools import cycle
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack, final, overload
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ktrio.workqueue._attrs import WorkqueueAttrs, WorkqueueFlags, effective_max_active
+from ktrio.workqueue._call import Call
+from ktrio.workqueue._errors import (
+    BusyError,
+    DeadlockError,
+    DestroyedError,
+    DrainingError,
+    SupervisorClosedError,
+)
+from ktrio.workqueue._flush import ColourLine
+from ktrio.workqueue._parking import enclosing_workers, parked_while_waiting
+from ktrio.workqueue._pwq import PoolWorkqueue, PwqStatistics
+from ktrio.workqueue._work import Pending, Work
+
+if TYPE_CHECKING:
+    from ktrio.workqueue._supervisor import Supervisor
+
+__all__ = ["Workqueue", "WorkqueueStatistics"]
+
+T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
+
+# kernel: drain_workqueue complains after this many rounds; here it is the round from which a supervisor that is being
+# left refuses chained queueing, so that leaving it ends.
+PATIENT_ROUNDS = 10
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkqueueStatistics:
+    """What one workqueue is doing, and has done."""
+
+    name: str
+    """The queue's name."""
+    flags: WorkqueueFlags
+    """What it was allocated with."""
+    max_active: int
+    """Slots per simulated CPU."""
+    nr_active: int
+    """Items that hold a slot: running unparked, or waiting for a worker."""
+    inactive: int
+    """Items (and parked items on their way back) that wait for a slot."""
+    pending: int
+    """Items accepted and not started, inactive ones included."""
+    running: int
+    """Items whose function has begun and not ended, parked ones included; `started` - `completed`."""
+    parked: int
+    """Items that run parked."""
+    in_flight: int
+    """Items accepted and not finished; `pending` + `running`."""
+    started: int
+    """Runs begun, ever."""
+    completed: int
+    """Runs ended, ever, with or without an error."""
+    cancelled: int
+    """Queueings withdrawn before they began, ever."""
+    failed: int
+    """Runs that ended with an error, ever."""
+    overshoot: int
+    """How often a parked item came back beyond a limit because an exception was in flight."""
+    chained_refused: int
+    """Queueings from inside an item that returned False because the supervisor is being left."""
+    draining: bool
+    """Only chained queueing is accepted."""
+    destroyed: bool
+    """Nothing is accepted any more."""
+    pwqs: tuple[PwqStatistics, ...]
+    """The counts of each simulated CPU."""
+
+
+@final
+class Workqueue:
+    """A domain of work: its limits, its errors, what is flushed and drained together. It owns no workers.
+
+    Made by `Supervisor.alloc_workqueue`.
+
+    Legend: I set once · S changed only in one synchronous stretch.
+    """
+
+    def __init__(self, supervisor: Supervisor, attrs: WorkqueueAttrs, max_active: int) -> None:
+        self._supervisor = supervisor  # I
+        self._attrs = attrs  # I
+        self.max_active = effective_max_active(max_active)  # S, by set_max_active; read only for users
+        self.colours = ColourLine()  # I
+        self._pwqs = tuple(PoolWorkqueue(self, pool) for pool in supervisor.pools)  # I
+        self._deal = cycle(self._pwqs)  # S: round robin for queueings from outside
+        self._draining = 0  # S: how many drains are under way
+        self._destroyed = False  # S
+        self._chained_refused = 0  # S
+
+    @property
+    def name(self) -> str:
+        """The name it was allocated with."""
+        return self._attrs.name
+
+    @property
+    def cpus(self) -> int:
+        """How many simulated CPUs, so pwqs, it has."""
+        return len(self._pwqs)
+
+    # -- queueing
+
+    @enable_ki_protection
+    def queue_work(self, work: Work, *, parked: bool = False) -> bool:
+        """Queue an item (kernel: ``queue_work``); plain function, never blocks, never yields.
+
+        Returns True if this call made it pending, False if it was pending already (then nothing changes), while a
+        `Work.cancel_sync` of it waits, or when an item queues while the supervisor is being left for good. Called
+        inside an item it goes to that item's CPU, else CPUs take turns; a running item is queued where it runs.
+
+        With `parked` it starts parked: at once, without slot or place, until its first return from
+        ``async with parked():``.
+
+        Raises:
+          DrainingError: the queue is draining and this is not called from inside one of its items.
+          DestroyedError: the queue was destroyed.
+          SupervisorClosedError: its supervisor was left, or is being cancelled.
+          BusyError: the item is running on another queue.
+        """
+        return self._queue(work, None, parked)
+
+    @enable_ki_protection
+    def queue_work_on(self, cpu: int, work: Work, *, parked: bool = False) -> bool:
+        """As `queue_work`, on a simulated CPU of the caller's choice (kernel: ``queue_work_on``).
+
+        ValueError if there is no such CPU. An item that is running is queued where it runs.
+        """
+        if not 0 <= cpu < len(self._pwqs):
+            raise ValueError(f"workqueue {self.name!r} has CPUs 0 to {len(self._pwqs) - 1}, not {cpu}")
+        return self._queue(work, self._pwqs[cpu], parked)
+
+    def _queue(self, work: Work, pwq: PoolWorkqueue | None, parked: bool) -> bool:
+        if work._pending is not Pending.NOT or work._cancelling:
+            return False
+        if self._gated() and not self._admits_chained():
+            return False
+        if work._worker is not None:
+            pwq = work._worker.pwq
+            if pwq.wq is not self:
+                raise BusyError(f"{work!r} runs on {pwq.wq!r}: it cannot be queued on {self!r} before that run ends")
+        elif pwq is None:
+            pwq = self._pwqs[0] if len(self._pwqs) == 1 else self._choose_pwq()
+        work._colour = colour = self.colours.current
+        work._context = copy_context()
+        colour.in_flight += 1
+        pwq.insert(work, parked=parked)
+        return True
+
+    def _choose_pwq(self) -> PoolWorkqueue:
+        for worker in enclosing_workers():
+            if worker.pool.supervisor is self._supervisor:
+                return self._pwqs[worker.pool.cpu]
+        return next(self._deal)
+
+    def _gated(self) -> bool:
+        return self._draining > 0 or self._destroyed or self._supervisor.leaving
+
+    def _admits_chained(self) -> bool:
+        """Gated: True if a queueing from here is chained and accepted, False if refused; raises if not chained."""
+        supervisor = self._supervisor
+        if self._destroyed:
+            raise DestroyedError(f"{self!r} was destroyed: nothing can be queued on it")
+        inside_supervisor = inside_queue = False
+        for worker in enclosing_workers():
+            inside_supervisor = inside_supervisor or worker.pool.supervisor is supervisor
+            inside_queue = inside_queue or worker.pwq.wq is self
+        if supervisor.leaving:
+            if not inside_supervisor or supervisor.closed:
+                raise SupervisorClosedError(f"{self!r} belongs to a supervisor that was left or cancelled")
+            if supervisor.refuses_chained:
+                self._chained_refused += 1
+                supervisor.log_refused_chain(self)
+                return False
+            return True
+        if not inside_queue:
+            raise DrainingError(f"{self!r} is draining: only its own items may queue on it")
+        return True
+
+    # -- waiting
+
+    async def flush(self) -> None:
+        """Wait until everything accepted so far has ended or been cancelled (kernel: ``flush_workqueue``).
+
+        Later queueings are not waited for. Always a checkpoint; inside an item of another queue the caller is parked
+        while it waits. Flushes that began earlier end no later. Cancelling it leaves nothing behind.
+
+        Raises:
+          DeadlockError: called from inside an item of this queue.
+        """
+        self._refuse_own_wait("flush")
+        lot = self.colours.close_current()
+        if lot is None:
+            await trio.lowlevel.checkpoint()
+        else:
+            await parked_while_waiting(lot.park)
+
+    async def drain(self) -> None:
+        """Wait until the queue is empty; meanwhile only its own items may queue on it (kernel: ``drain_workqueue``).
+
+        Chained queueing is accepted to any depth: an item that queues itself for ever is drained for ever. Drains may
+        overlap. Always a checkpoint. Parked items are waited for like any other.
+
+        Raises:
+          DeadlockError: called from inside an item of this queue.
+        """
+        self._refuse_own_wait("drain")
+        self._draining += 1
+        try:
+            await self.flush()
+            while self.in_flight:
+                await self.flush()
+        finally:
+            self._draining -= 1
+
+    async def destroy(self) -> None:
+        """Drain the queue, then close it (kernel: ``destroy_workqueue``). Again: harmless. Always a checkpoint.
+
+        Raises:
+          DeadlockError: called from inside an item of this queue.
+        """
+        self._refuse_own_wait("destroy")
+        if self._destroyed:
+            await trio.lowlevel.checkpoint()
+            return
+        await self.drain()
+        self._destroyed = True
+        self._supervisor.forget(self)
+
+    @overload
+    async def run(self, fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T: ...
+    @overload
+    async def run(self, fn: Callable[[Unpack[Ts]], T], *args: *Ts) -> T: ...
+    async def run(self, fn: Callable[[Unpack[Ts]], object], *args: *Ts) -> object:
+        """Queue ``fn(*args)`` as an item of its own and give back its result or raise its error, to this caller only.
+
+        Cancelling the caller withdraws the item if it is pending; if it is running, interrupts it and waits for its
+        end. Inside an item the caller is parked while it waits. Always a checkpoint. (kernel: ``work_on_cpu``)
+
+        Raises:
+          DestroyedError: somebody else ended the item first: its supervisor was cancelled.
+          and whatever `queue_work` raises.
+        """
+        await trio.lowlevel.checkpoint_if_cancelled()
+        work = Work(fn, *args)
+        work._call = call = Call(work)
+        if not self.queue_work(work):
+            raise SupervisorClosedError(f"{self!r} belongs to a supervisor that is being left")
+        return await parked_while_waiting(call.wait)
+
+    def _refuse_own_wait(self, what: str) -> None:
+        """Waiting for one's own queue never ends (kernel: lockdep's report)."""
+        for worker in enclosing_workers():
+            if worker.pwq.wq is self:
+                raise DeadlockError(f"{self!r}.{what}() was called from inside {worker.work!r}, an item of that queue")
+
+    # -- the rest
+
+    def set_max_active(self, max_active: int) -> None:
+        """Change the number of slots per simulated CPU; 0 means 256 (kernel: ``workqueue_set_max_active``).
+
+        Raising it lets waiting items start at once; lowering it cancels nothing, the count only falls. ValueError
+        outside 0 to 65 536.
+        """
+        self.max_active = effective_max_active(max_active)
+        for pwq in self._pwqs:
+            pwq.promote()
+
+    def withdrawn(self, work: Work) -> None:
+        """A pending queueing will never run: close its books and tell whoever handed it over."""
+        colour, work._colour, work._context = work._colour, None, None
+        flushers, work._flushers = work._flushers, None
+        if colour is not None:
+            self.colours.finished(colour)
+        if flushers is not None:
+            if work._worker is not None:  # a flush waits for the run before it as well
+                flushers.repark_all(work._worker.end_of_run())
+            else:
+                flushers.unpark_all()
+        if work._call is not None:
+            work._call.settle_unfinished("was discarded before it began")
+        if work._on_discard is not None:
+            try:
+                work._on_discard()
+            except Exception as error:
+                self.report(work, error)
+
+    def report(self, work: Work, error: BaseException) -> None:
+        """Give an item's error to the queue's policy; KeyboardInterrupt and kin always to the supervisor."""
+        policy = self._attrs.on_error
+        if policy == "raise" or not isinstance(error, Exception):
+            self._supervisor.fail(error)
+            return
+        try:
+            policy(work, error)
+        except BaseException as second:
+            self._supervisor.fail(second)
+
+    @enable_ki_protection
+    def discard_all(self) -> None:
+        """The supervisor has ended: nothing that is pending will ever run."""
+        self._destroyed = True
+        for pwq in self._pwqs:
+            waiting = [entry for line in (pwq.inactive, pwq.pool.worklist) for entry in line]
+            for entry in waiting:
+                if isinstance(entry, Work) and entry._pwq is pwq:
+                    entry.cancel()
+
+    @property
+    def in_flight(self) -> int:
+        """Items accepted and not finished."""
+        return sum(pwq.in_flight for pwq in self._pwqs)
+
+    def statistics(self) -> WorkqueueStatistics:
+        """The counts of this moment."""
+        pwqs = self._pwqs
+        started, completed = sum(pwq.started for pwq in pwqs), sum(pwq.completed for pwq in pwqs)
+        return WorkqueueStatistics(
+            name=self.name,
+            flags=self._attrs.flags,
+            max_active=self.max_active,
+            nr_active=sum(pwq.nr_active for pwq in pwqs),
+            inactive=sum(len(pwq.inactive) for pwq in pwqs),
+            pending=self.in_flight - (started - completed),
+            running=started - completed,
+            parked=sum(pwq.parked for pwq in pwqs),
+            in_flight=self.in_flight,
+            started=started,
+            completed=completed,
+            cancelled=sum(pwq.cancelled for pwq in pwqs),
+            failed=sum(pwq.failed for pwq in pwqs),
+            overshoot=sum(pwq.overshoot for pwq in pwqs),
+            chained_refused=self._chained_refused,
+            draining=self._draining > 0 or self._supervisor.leaving,
+            destroyed=self._destroyed,
+            pwqs=tuple(pwq.statistics() for pwq in pwqs),
+        )
+
+    def __repr__(self) -> str:
+        now = self.statistics()
+        state = " destroyed" if now.destroyed else " draining" if now.draining else ""
+        per_cpu = f" x {self.cpus}" if self.cpus > 1 else ""
+        return (
+            f"<Workqueue {self.name!r} active={now.nr_active}/{self.max_active}{per_cpu} inactive={now.inactive} "
+            f"parked={now.parked}{state}>"
+        )

@@ -1,0 +1,209 @@
+"""Supervisor: the owner of every pool, of every worker, and of every workqueue allocated from it.
+
+Its nursery has one child per simulated CPU, the pool's task, whose own nursery has the workers. Leaving the ``async
+with`` block drains all queues and then retires the pools; an error or a cancellation cancels them. Errors of items
+enter the nursery as a child that raises them, so leaving the block raises one ExceptionGroup that holds them directly,
+whatever pool they ran in.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Literal, NoReturn, final
+
+import trio
+from trio.lowlevel import enable_ki_protection
+
+from ktrio.workqueue._attrs import OnError, WorkqueueAttrs, WorkqueueFlags
+from ktrio.workqueue._errors import SupervisorClosedError
+from ktrio.workqueue._parking import current_work
+from ktrio.workqueue._pool import Pool, PoolStatistics
+from ktrio.workqueue._queue import PATIENT_ROUNDS, Workqueue, WorkqueueStatistics
+
+__all__ = ["DEFAULT_CAPACITY", "IDLE_TIMEOUT", "Supervisor", "SupervisorStatistics", "open_supervisor"]
+
+log = logging.getLogger("ktrio.workqueue")
+
+# Items a pool runs unparked at once: twice the default max_active, so that one queue cannot fill a pool.
+DEFAULT_CAPACITY = 512
+# Seconds a surplus idle worker is kept (kernel: IDLE_WORKER_TIMEOUT).
+IDLE_TIMEOUT = 300.0
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorStatistics:
+    """What a supervisor's pools and queues are doing, and have done."""
+
+    cpus: int
+    """Simulated CPUs."""
+    capacity: int
+    """Places per pool."""
+    pools: tuple[PoolStatistics, ...]
+    """Each pool's counts."""
+    workqueues: tuple[WorkqueueStatistics, ...]
+    """Each queue's counts, in the order of their allocation; destroyed ones are gone."""
+    chained_refused: int
+    """Queueings from inside items that returned False while the supervisor was being left."""
+
+
+@final
+class Supervisor:
+    """Made by `open_supervisor`.
+
+    Legend: I set once · T only by the task inside `open_supervisor` · S changed only in one synchronous stretch.
+    """
+
+    def __init__(self, *, cpus: int, capacity: int, idle_timeout: float) -> None:
+        if cpus < 1:
+            raise ValueError(f"cpus must be at least 1, not {cpus}")
+        if capacity < 1:
+            raise ValueError(f"capacity must be at least 1, not {capacity}")
+        if not idle_timeout > 0:
+            raise ValueError(f"idle_timeout must be positive seconds, not {idle_timeout}")
+        self.capacity = capacity  # I
+        self.pools = tuple(
+            Pool(self, cpu=cpu, capacity=capacity, idle_timeout=idle_timeout) for cpu in range(cpus)
+        )  # I
+        self.leaving = False  # S: the block was left, or is being cancelled
+        self.closed = False  # S: nothing is accepted any more, from nobody
+        self.refuses_chained = False  # T
+        self._workqueues: dict[Workqueue, None] = {}  # S: in the order of allocation
+        self._nursery: trio.Nursery | None = None  # T: while `own` is inside it
+        self._late_errors: list[BaseException] = []  # S: raised by on_discard after the nursery was closed
+        self._refused = 0  # S
+
+    @asynccontextmanager
+    async def own(self) -> AsyncGenerator[None]:
+        """Run the pools; drain the queues on leaving in peace. Used once, by `open_supervisor`."""
+        try:
+            async with trio.open_nursery() as nursery:
+                self._nursery = nursery
+                for pool in self.pools:
+                    await nursery.start(pool.run, name=f"ktrio pool cpu={pool.cpu}")
+                yield
+                await self._drain()
+                self.closed = True
+                nursery.cancel_scope.cancel(reason="the ktrio supervisor was left")
+        finally:
+            self._close()
+        if self._late_errors:
+            raise BaseExceptionGroup("errors of discarded items", self._late_errors)
+
+    async def _drain(self) -> None:
+        """Flush every queue again and again until all are empty; chained queueing has `PATIENT_ROUNDS` to end."""
+        self.leaving = True
+        rounds = 0
+        while busy := [wq for wq in self._workqueues if wq.in_flight]:
+            rounds += 1
+            self.refuses_chained = rounds > PATIENT_ROUNDS
+            for wq in busy:
+                await wq.flush()
+
+    @enable_ki_protection
+    def _close(self) -> None:
+        self.leaving = self.closed = True
+        self._nursery = None
+        for wq in self._workqueues:
+            wq.discard_all()
+
+    def pool_ended(self) -> None:
+        """A pool's task is on its way out: from now on nothing can be started."""
+        self.leaving = self.refuses_chained = True
+
+    def alloc_workqueue(
+        self,
+        name: str,
+        flags: WorkqueueFlags | Literal[0] = 0,
+        max_active: int = 0,
+        on_error: OnError = "raise",
+    ) -> Workqueue:
+        """Make a workqueue (kernel: ``alloc_workqueue``).
+
+        Args:
+          name: for messages, statistics and `repr`.
+          flags: `WQ_UNBOUND`. (0 asks for a bound queue, as in the kernel; those do not exist yet.)
+          max_active: items that may be active at once on each simulated CPU; 0 means 256, at most 65 536.
+          on_error: what happens to an item's exception. ``"raise"``: it cancels the supervisor and leaves its block. A
+            plain function ``(work, error)``: it is called instead, after the books of that run were closed.
+
+        Raises:
+          NotImplementedError: `flags` without `WQ_UNBOUND`.
+          ValueError: `max_active` out of range, or an unusable `on_error`.
+          SupervisorClosedError: the block was left.
+        """
+        if self.leaving:
+            raise SupervisorClosedError(f"{self!r} was left: it cannot allocate workqueue {name!r}")
+        attrs = WorkqueueAttrs(name=name, flags=WorkqueueFlags(flags), on_error=on_error)
+        wq = Workqueue(self, attrs, max_active)
+        self._workqueues[wq] = None
+        return wq
+
+    def forget(self, wq: Workqueue) -> None:
+        """`wq` was destroyed."""
+        self._workqueues.pop(wq, None)
+
+    def fail(self, error: BaseException) -> None:
+        """Let an error of an item leave the block: a child of the nursery raises it."""
+        if self._nursery is None:
+            self._late_errors.append(error)
+        else:
+            self._nursery.start_soon(_raise, error, name="error of a ktrio item")
+
+    def log_refused_chain(self, wq: Workqueue) -> None:
+        """Count a queueing that returned False because the block is being left; name the first in the log."""
+        self._refused += 1
+        if self._refused == 1:
+            log.warning(
+                "%r keeps queueing on %r while its supervisor is being left: refused from round %d on",
+                current_work(),
+                wq.name,
+                PATIENT_ROUNDS + 1,
+            )
+
+    def statistics(self) -> SupervisorStatistics:
+        """The counts of this moment."""
+        return SupervisorStatistics(
+            cpus=len(self.pools),
+            capacity=self.capacity,
+            pools=tuple(pool.statistics() for pool in self.pools),
+            workqueues=tuple(wq.statistics() for wq in self._workqueues),
+            chained_refused=self._refused,
+        )
+
+    def __repr__(self) -> str:
+        state = " closed" if self.closed else " leaving" if self.leaving else ""
+        workers = sum(pool.nr_workers for pool in self.pools)
+        return f"<Supervisor cpus={len(self.pools)} workers={workers} workqueues={len(self._workqueues)}{state}>"
+
+
+async def _raise(error: BaseException) -> NoReturn:
+    raise error
+
+
+@asynccontextmanager
+async def open_supervisor(
+    cpus: int = 1, *, capacity: int = DEFAULT_CAPACITY, idle_timeout: float = IDLE_TIMEOUT
+) -> AsyncGenerator[Supervisor]:
+    """``async with open_supervisor() as supervisor:`` owns pools of workers for the length of the block.
+
+    Leaving the block waits until every queue is empty. Items may go on queueing; from the eleventh flush round on their
+    queueing returns False (counted, and logged once with the item's name), so leaving ends unless an item never does.
+    An error in the block, an error of an item whose queue says ``on_error="raise"``, and a cancellation cancel what runs
+    and discard what is pending.
+
+    Args:
+      cpus: simulated CPUs, a pool each.
+      capacity: the most items each pool runs unparked at once.
+      idle_timeout: seconds after which surplus idle workers end (kernel: 300 s).
+
+    Raises:
+      ValueError: `cpus` or `capacity` below 1, `idle_timeout` not positive.
+      ExceptionGroup: it holds the errors of items directly, and the block's own, as a nursery would.
+    """
+    supervisor = Supervisor(cpus=cpus, capacity=capacity, idle_timeout=idle_timeout)
+    async with supervisor.own():
+        yield supervisor

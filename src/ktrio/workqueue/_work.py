@@ -1,0 +1,226 @@
+"""One work item: its life, and how callers wait for it or cancel it.
+
+An item has at most one pending queueing and at most one run at any time; both may exist at once (queued again while it
+runs). The pending half lives here, the running half in the worker that runs it. Where the pending queueing waits:
+
+====================  ==========================================================================================
+`Pending.NOT`         nowhere: the item is idle, or only running
+`Pending.INACTIVE`    in its pwq's inactive FIFO: no slot yet
+`Pending.ACTIVE`      in its pool's worklist: it holds a slot and waits for a worker
+`Pending.COLLIDED`    beside its own run, whose slot it inherits when that ends (it holds none of its own: with the
+                      kernel's rule, that it keeps one, max_active 1 and a parked run would wait for each other)
+`Pending.ASSIGNED`    with a worker chosen for it: it starts parked
+====================  ==========================================================================================
+"""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable
+from contextvars import Context
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVarTuple, Unpack, final
+
+import trio
+from trio.lowlevel import ParkingLot, enable_ki_protection
+
+from ktrio.workqueue._errors import DeadlockError
+from ktrio.workqueue._parking import enclosing_workers, parked_while_waiting
+
+if TYPE_CHECKING:
+    from ktrio.workqueue._call import Call
+    from ktrio.workqueue._flush import Colour
+    from ktrio.workqueue._pwq import PoolWorkqueue
+    from ktrio.workqueue._worker import Worker
+
+__all__ = ["Pending", "Work", "WorkStatistics"]
+
+Ts = TypeVarTuple("Ts")
+log = logging.getLogger("ktrio.workqueue")
+
+
+class Pending(enum.Enum):
+    """Where the pending queueing of an item waits: the table in the module's docstring."""
+
+    NOT = enum.auto()
+    INACTIVE = enum.auto()
+    ACTIVE = enum.auto()
+    COLLIDED = enum.auto()
+    ASSIGNED = enum.auto()
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkStatistics:
+    """What `Work.statistics` returns."""
+
+    pending: bool
+    """A queueing was accepted that has neither begun nor been withdrawn."""
+    running: bool
+    """Its function has begun and not ended, parked or not."""
+    parked: bool
+    """Its run is parked: it holds neither a slot nor a place."""
+    runs: int
+    """How often its function has begun."""
+
+
+@final
+class Work:
+    """A function with its arguments, to be queued as often as wanted (kernel: ``struct work_struct``).
+
+    Args:
+      fn: what a worker calls; an async function, or a plain one that does not block.
+      args: its positional arguments.
+      on_discard: called exactly once for each accepted queueing that will never run, because it was cancelled while
+        pending or its supervisor ended first. A plain function; its exceptions go where the queue's errors go.
+      name: for messages; default is the function's qualified name.
+
+    Legend: I set once · S changed only in one synchronous stretch, by the queue, the pwq, the pool or the worker.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_args",
+        "_call",
+        "_cancelling",
+        "_colour",
+        "_context",
+        "_flushers",
+        "_fn",
+        "_on_discard",
+        "_pending",
+        "_pwq",
+        "_runs",
+        "_starts_parked",
+        "_worker",
+        "_worker_to_be",
+        "name",
+    )
+
+    def __init__(
+        self,
+        fn: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        on_discard: Callable[[], object] | None = None,
+        name: str | None = None,
+    ) -> None:
+        if not callable(fn):
+            raise TypeError(f"Work needs a function, not {fn!r}: pass Work(fn, *args) instead of Work(fn(*args))")
+        self.name = name or getattr(fn, "__qualname__", None) or repr(fn)  # I
+        self._fn: Callable[..., object] = fn  # type: ignore[explicit-any]  # I; arguments were checked above
+        self._args: tuple[object, ...] = args  # I
+        self._on_discard = on_discard  # I
+        self._call: Call | None = None  # I: set by Workqueue.run, who waits for the result
+        self._pending = Pending.NOT  # S
+        self._pwq: PoolWorkqueue | None = None  # S: of the pending queueing
+        self._starts_parked = False  # S: of the pending queueing
+        self._colour: Colour | None = None  # S: of the pending queueing
+        self._context: Context | None = None  # S: of the pending queueing
+        self._worker_to_be: Worker | None = None  # S: chosen for a pending queueing that starts parked
+        self._flushers: ParkingLot | None = None  # S: who waits for the pending queueing
+        self._worker: Worker | None = None  # S: who runs it
+        self._cancelling = 0  # S: how many cancel_sync are under way
+        self._runs = 0  # S
+
+    @property
+    def is_pending(self) -> bool:
+        """Was a queueing accepted that has neither begun nor been withdrawn? (kernel: ``work_pending``)."""
+        return self._pending is not Pending.NOT
+
+    @property
+    def is_running(self) -> bool:
+        """Has its function begun and not ended? Parked counts as running."""
+        return self._worker is not None
+
+    async def flush(self) -> bool:
+        """Wait for the last queueing seen at this moment (kernel: ``flush_work``); always a checkpoint.
+
+        Returns True if it had to wait, False if the item was idle. A run queued later is not waited for. Inside an item
+        the caller is parked while it waits. Cancelling it leaves nothing behind.
+
+        Raises:
+          DeadlockError: called from inside this very item.
+        """
+        self._refuse_own_wait("flush")
+        if self._pending is not Pending.NOT:
+            if self._flushers is None:
+                self._flushers = ParkingLot()
+            lot = self._flushers
+        elif self._worker is not None:
+            lot = self._worker.end_of_run()
+        else:
+            await trio.lowlevel.checkpoint()
+            return False
+        await parked_while_waiting(lot.park)
+        return True
+
+    @enable_ki_protection
+    def cancel(self) -> bool:
+        """Withdraw the pending queueing (kernel: ``cancel_work``); True if there was one.
+
+        A run under way is not touched. Plain function; may be called anywhere, in the item itself too.
+        """
+        pwq = self._pwq
+        if self._pending is Pending.NOT or pwq is None:
+            return False
+        pwq.withdraw(self)
+        return True
+
+    async def cancel_sync(self, *, interrupt: bool = False) -> bool:
+        """Withdraw the pending queueing, then wait until no run is under way (kernel: ``cancel_work_sync``).
+
+        The run may finish, unless `interrupt` is true: then its scope is cancelled first. While this waits, every
+        queueing of the item returns False, so an item that queues itself for ever is stopped. Returns True if it was
+        pending. Always a checkpoint; inside an item the caller is parked while it waits.
+
+        Raises:
+          DeadlockError: called from inside this very item.
+        """
+        self._refuse_own_wait("cancel_sync")
+        was_pending = self.cancel()
+        if self._worker is None:
+            await trio.lowlevel.checkpoint()
+            return was_pending
+        self._cancelling += 1
+        try:
+            if interrupt:
+                self._worker.interrupt("cancel_sync")
+            await parked_while_waiting(self._worker.end_of_run().park)
+        finally:
+            self._cancelling -= 1
+        return was_pending
+
+    @enable_ki_protection
+    def interrupt(self, reason: str | None = None) -> bool:
+        """Cancel the scope of the run under way; True if there is one. Does not wait.
+
+        An addition to the kernel's model. `reason` is what `trio.Cancelled` shows.
+        """
+        if self._worker is None:
+            return False
+        self._worker.interrupt(reason)
+        return True
+
+    def statistics(self) -> WorkStatistics:
+        """What this item is doing right now."""
+        worker = self._worker
+        return WorkStatistics(
+            pending=self._pending is not Pending.NOT,
+            running=worker is not None,
+            parked=worker is not None and worker.parked,
+            runs=self._runs,
+        )
+
+    def _refuse_own_wait(self, what: str) -> None:
+        """A wait for oneself never ends (kernel: lockdep's report); ask before any wait for this item."""
+        if self._worker is not None and self._worker in enclosing_workers():
+            raise DeadlockError(f"{self!r}.{what}() was called from inside that same item: it would wait for ever")
+
+    def __repr__(self) -> str:
+        states: list[str] = []
+        if self._pending is not Pending.NOT and self._pwq is not None:
+            states.append(f"{self._pending.name.lower()} on {self._pwq.wq.name!r}")
+        if self._worker is not None:
+            states.append("parked" if self._worker.parked else "running")
+        return f"<Work {self.name} {' and '.join(states) or 'idle'}>"

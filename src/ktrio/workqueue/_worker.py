@@ -1,0 +1,386 @@
+"""One worker: take an item, run it in its context, report (kernel: ``worker_thread``, ``process_one_work``).
+
+A worker is a Trio task that runs one item after another. Three things keep that cheap and exact:
+
+* *One cancel scope per worker*, not per item: a scope costs more than a short item. It is renewed only when an
+  interrupt has spent it.
+* *The worker is the awaitable.* ``await self`` hands Trio's sends to the item's coroutine one by one, so the worker
+  sees the first step of each item end in a yield: that is the moment to wake the next worker. An item that never blocks
+  needs no second worker, which could not have run earlier anyway on one loop.
+* *Contexts are switched at the first step.* It runs in ``context.run``; later steps are Trio's, which takes the task's
+  context, so that is set to the item's.
+
+An exception of an item ends at the barrier in `_run_item`: books first, then Cancelled goes on to whichever scope sent
+it, and the rest to the queue's policy.
+
+Code of this module is protected from KeyboardInterrupt; the user's function is called through one unprotected
+frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from contextvars import Context
+from types import CoroutineType, FrameType
+from typing import TYPE_CHECKING, Self, TypeAlias, cast, final
+
+import trio
+from trio.lowlevel import Abort, ParkingLot, disable_ki_protection, enable_ki_protection
+
+from ktrio.workqueue._errors import ParkingError
+from ktrio.workqueue._parking import workers_of_this_run
+from ktrio.workqueue._policy import WAKE_UPS_ON_BLOCK, has_place, must_yield
+from ktrio.workqueue._work import Pending, Work
+
+if TYPE_CHECKING:
+    from ktrio.workqueue._flush import Colour
+    from ktrio.workqueue._pool import Pool
+    from ktrio.workqueue._pwq import PoolWorkqueue
+
+__all__ = ["Worker"]
+
+ItemCoroutine: TypeAlias = Coroutine[object, object, object]
+
+
+@disable_ki_protection
+def _call(fn: Callable[..., object], *args: object) -> object:  # type: ignore[explicit-any]
+    """One of the two frames between protected code and the user's: from here on Ctrl-C may strike."""
+    return fn(*args)
+
+
+@disable_ki_protection
+def _resume(coro: ItemCoroutine, value: object) -> object:
+    """The other one: the next step of an item."""
+    return coro.send(value)
+
+
+def take_out_cancelled(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """`error` as its Cancelled part, for the scopes, and the rest, for the policy; either may be None."""
+    if isinstance(error, trio.Cancelled):
+        return error, None
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return group.split(trio.Cancelled)
+    return None, error
+
+
+@final
+class Worker:
+    """A task of a pool's nursery, and the awaitable that drives the item it runs.
+
+    Legend: I set once · T only by the worker's own task · S changed only in one synchronous stretch.
+    """
+
+    __slots__ = (
+        "_adoptable",
+        "_burst",
+        "_burst_began",
+        "_clock",
+        "_colour",
+        "_context",
+        "_coro",
+        "_flushers",
+        "_home",
+        "_interrupted",
+        "_scope",
+        "_yielded",
+        "assigned",
+        "dying",
+        "idle_since",
+        "name",
+        "parked",
+        "pool",
+        "pwq",
+        "task",
+        "work",
+    )
+
+    task: trio.lowlevel.Task  # I, by `run`
+    _home: Context  # I, by `run`: the task's own context
+    pwq: PoolWorkqueue  # T: of the item it runs, or ran last
+    _colour: Colour  # T: of the item it runs, or ran last
+    _context: Context  # T: of the item it runs, or ran last
+    _scope: trio.CancelScope  # T
+
+    def __init__(self, pool: Pool, number: int) -> None:
+        self.pool = pool  # I
+        self.name = f"kworker/u{pool.cpu}:{number}"  # I
+        self._clock = trio.lowlevel.current_clock().current_time  # I
+        self.work: Work | None = None  # T: the item it runs
+        self.assigned: Work | None = None  # S: an item chosen for it that starts parked
+        self.parked = False  # S
+        self.dying = False  # S: culled
+        self.idle_since = 0.0  # T
+        self._adoptable = False  # S: started parked, and no `parked()` has adopted that yet
+        self._coro: ItemCoroutine | None = None  # T: the item's coroutine
+        self._flushers: ParkingLot | None = None  # S: who waits for the end of this run
+        self._interrupted = False  # S
+        self._burst = 0  # T: items since the loop last had its turn
+        self._burst_began = 0.0  # T
+        self._yielded = False  # T: the item gave the loop its turn
+
+    # -- the worker's life
+
+    @enable_ki_protection
+    async def run(self) -> None:
+        """Work until culled or cancelled."""
+        self.task = trio.lowlevel.current_task()
+        self._home = self.task.context
+        table = workers_of_this_run()
+        table[self.task] = self
+        self._arrived()
+        try:
+            while not self.dying:
+                self._interrupted = False
+                with trio.CancelScope() as self._scope:
+                    await self._work_until_interrupted()
+        finally:
+            del table[self.task]
+            if not self.dying:
+                self.pool.nr_workers -= 1
+
+    def _arrived(self) -> None:
+        """It was woken or created, and now it runs."""
+        self.pool.starting -= 1
+        self._burst = 0
+        self._burst_began = self._clock()
+
+    async def _work_until_interrupted(self) -> None:
+        fresh = True  # nothing run yet since waking: the moment to see to the reserve
+        while not self._interrupted:
+            work = self._next()
+            if work is None:
+                await self._idle()
+                if self.dying:
+                    return
+                fresh = True
+                continue
+            if fresh and not self.parked:
+                fresh = False
+                self.pool.ensure_reserve()
+            await self._run_item(work)
+            self._burst += 1
+            if self._yielded:
+                self._yielded, self._burst, self._burst_began = False, 1, self._clock()
+            elif must_yield(self._burst, self._clock() - self._burst_began) and not self._interrupted:
+                await self._yield()
+
+    def _next(self) -> Work | None:
+        work = self.assigned
+        if work is None:
+            return self.pool.take()
+        self.assigned = None
+        work._worker_to_be = None
+        self.parked = self._adoptable = True
+        self.pool.parked += 1
+        return work
+
+    async def _idle(self) -> None:
+        self.idle_since = self._clock()
+        self.pool.enter_idle(self)
+        await trio.lowlevel.wait_task_rescheduled(self._abort_idle)
+        if not self.dying:
+            self._arrived()
+
+    def _abort_idle(self, _raise_cancel: object) -> Abort:
+        del self.pool.idle[self]
+        return Abort.SUCCEEDED
+
+    async def _yield(self) -> None:
+        """Let the loop have its turn; meanwhile this worker counts as on its way back to the worklist."""
+        self.pool.starting += 1
+        try:
+            await trio.lowlevel.checkpoint()
+        finally:
+            self._arrived()
+
+    # -- one item
+
+    async def _run_item(self, work: Work) -> None:
+        """Run one item and report it. Barrier: whatever the item raises is caught here."""
+        self._begin(work)
+        try:
+            value = await self
+        except BaseException as error:
+            self._end(work)
+            self._report(work, error)
+        else:
+            self._end(work)
+            if work._call is not None:
+                work._call.settle(value, None)
+
+    def _begin(self, work: Work) -> None:
+        """Open the books of a run: from here on the item is not pending but running."""
+        assert work._pwq is not None
+        assert work._colour is not None
+        assert work._context is not None
+        self.work = work
+        self.pwq, self._colour, self._context = work._pwq, work._colour, work._context
+        self._flushers, work._flushers = work._flushers, None
+        work._colour = work._context = None
+        work._pending = Pending.NOT
+        work._worker = self
+        work._runs += 1
+        self.pwq.started += 1
+        if self.parked:
+            self.pwq.parked += 1
+
+    def _end(self, work: Work) -> None:
+        """Close the books of a run: place, slot, colour and waiters, in one synchronous stretch."""
+        pwq = self.pwq
+        if self._coro is not None:
+            self._leave_coro(self._coro)
+        self.work = work._worker = None
+        had_slot = not self.parked
+        if had_slot:
+            self.pool.occupied -= 1
+        else:
+            self.parked = self._adoptable = False
+            self.pool.parked -= 1
+            pwq.parked -= 1
+        pwq.completed += 1
+        pwq.run_ended(work, had_slot=had_slot)
+        pwq.wq.colours.finished(self._colour)
+        if self._flushers is not None:
+            self._flushers.unpark_all()
+            self._flushers = None
+
+    def _leave_coro(self, coro: ItemCoroutine) -> None:
+        self.task.context = self._home
+        self._coro = None
+        if getattr(coro, "cr_frame", None) is not None:
+            # Ctrl-C struck in the one bytecode between the item's yield and the return of `_resume`.
+            coro.close()
+
+    def _report(self, work: Work, error: BaseException) -> None:
+        """Cancelled goes on to whichever scope sent it, the rest to the caller of `run` or the queue's policy."""
+        cancelled, rest = take_out_cancelled(error)
+        if cancelled is not None and trio.current_effective_deadline() != float("-inf"):
+            # Stored somewhere and raised again later: no scope would catch it, and it would end the pool.
+            rest = RuntimeError(f"{work!r} raised a trio.Cancelled that no scope around it has sent")
+            rest.__cause__, cancelled = error, None
+        if rest is not None:
+            self.pwq.failed += 1
+        if work._call is not None and (rest is None or isinstance(rest, Exception)):
+            if rest is None:
+                work._call.settle_unfinished("was interrupted")
+            else:
+                work._call.settle(None, rest)
+        elif rest is not None:
+            if work._call is not None:
+                work._call.settle_unfinished(f"ended with {rest!r}")
+            self.pwq.wq.report(work, rest)
+        if cancelled is not None:
+            raise cancelled
+
+    def interrupt(self, reason: str | None) -> None:
+        """Cancel the run under way."""
+        self._interrupted = True
+        self._scope.cancel(reason=reason)
+
+    def end_of_run(self) -> ParkingLot:
+        """Where to wait for the end of the run under way."""
+        if self._flushers is None:
+            self._flushers = ParkingLot()
+        return self._flushers
+
+    # -- parking: the rules are in ktrio.workqueue._parking
+
+    def park(self) -> None:
+        """Give back slot and place to whoever waits for them (P1); or adopt a parked start (P8)."""
+        if self._adoptable:
+            self._adoptable = False
+            return
+        if self.parked:
+            raise ParkingError(f"{self.work!r} is parked already")
+        self.parked = True
+        self.pwq.parked += 1
+        self.pool.parked += 1
+        self.pool.occupied -= 1
+        self.pwq.release_slot()
+        self.pool.kick()
+
+    def return_nowait(self) -> bool:
+        """Come back at once if slot and place are free and nobody is in line for either (P2)."""
+        pool = self.pool
+        if pool.worklist or not has_place(pool.occupied, pool.capacity) or not self.pwq.take_slot_nowait():
+            return False
+        self.returned()
+        return True
+
+    def returned(self) -> None:
+        """It holds a slot, and now it takes its place."""
+        self.parked = False
+        self.pwq.parked -= 1
+        self.pool.parked -= 1
+        self.pool.occupied += 1
+
+    def force_return(self, *, has_slot: bool = False) -> None:
+        """Come back without asking, because an exception is in flight (P4)."""
+        self._adoptable = False
+        if not has_slot:
+            self.pwq.nr_active += 1
+        self.returned()
+        if self.pwq.nr_active > self.pwq.wq.max_active or self.pool.occupied > self.pool.capacity:
+            self.pwq.overshoot += 1
+
+    # -- the awaitable: Trio's sends go to the item's coroutine
+
+    def __await__(self) -> Generator[object, object, object]:
+        return cast("Generator[object, object, object]", self)  # it has what `await` uses of one
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> object:
+        """The first step of an item; StopIteration carries its value if it has no second one."""
+        if self._coro is not None:
+            return self.send(None)
+        message = self._context.run(self._first_step)
+        self.task.context = self._context
+        self._yielded = True
+        self.pool.kick(more=WAKE_UPS_ON_BLOCK)
+        return message
+
+    def _first_step(self) -> object:
+        assert self.work is not None
+        try:
+            result = _call(self.work._fn, *self.work._args)
+        except StopIteration as error:
+            raise RuntimeError(f"{self.work!r} raised StopIteration") from error
+        if type(result) is not CoroutineType and not isinstance(result, Coroutine):
+            if isinstance(result, AsyncGenerator):
+                raise TypeError(f"{self.work!r} is an async generator: pass an async function without yield")
+            raise StopIteration(result)
+        self._coro = coro = cast("ItemCoroutine", result)
+        return _resume(coro, None)
+
+    def send(self, value: object) -> object:
+        """Every later step."""
+        assert self._coro is not None
+        return _resume(self._coro, value)
+
+    def throw(self, error: BaseException) -> object:
+        """Part of the protocol of awaitables; Trio itself never throws."""
+        if self._coro is None:
+            raise error
+        return self._coro.throw(error)
+
+    def close(self) -> None:
+        """Part of the protocol of awaitables: the loop was abandoned."""
+        if self._coro is not None:
+            self._coro.close()
+
+    @property
+    def cr_frame(self) -> FrameType | None:
+        """The item's frame, so that `trio.lowlevel.Task.iter_await_frames` shows the whole stack."""
+        return getattr(self._coro, "cr_frame", None)
+
+    @property
+    def cr_await(self) -> object:
+        """What the item waits for; see `cr_frame`."""
+        return getattr(self._coro, "cr_await", None)
+
+    def __repr__(self) -> str:
+        doing = repr(self.work) if self.work is not None else "idle"
+        return f"<Worker {self.name} {doing}>"
