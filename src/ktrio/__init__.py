@@ -1,1 +1,111 @@
-"""The Linux kernel's concurrency-managed workqueues on Trio, and a server that stands on them."""
+"""The Linux kernel's concurrency-managed workqueues on Trio, and a server that stands on them.
+
+Names are loaded when they are first used, so that ``ktrio`` on the command line is ready for Ctrl-C before Trio is.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ktrio.config import QueueOptions
+    from ktrio.handlers.files import files
+    from ktrio.http.details import RequestDetails
+    from ktrio.http.errors import HttpError
+    from ktrio.http.headers import Headers
+    from ktrio.http.messages import FileRange, Handler, Request, Response
+    from ktrio.http.policy import Limits
+    from ktrio.net.addresses import FdAddress, TcpAddress, UnixAddress
+    from ktrio.net.deadlines import Timeouts
+    from ktrio.net.errors import AddressError, ListenError
+    from ktrio.serve import serve_echo, serve_http
+    from ktrio.server.lifecycle import Server, ServerOptions, ServerStatistics
+    from ktrio.workqueue import (
+        WQ_UNBOUND,
+        Supervisor,
+        Work,
+        Workqueue,
+        WorkqueueError,
+        current_work,
+        open_supervisor,
+        parked,
+    )
+
+__version__ = "0.1.0"
+
+# Public name -> the module that has it. tests/test_exports.py holds this, the imports above and __all__ together.
+_EXPORTS = {
+    "AddressError": "ktrio.net.errors",
+    "FdAddress": "ktrio.net.addresses",
+    "FileRange": "ktrio.http.messages",
+    "Handler": "ktrio.http.messages",
+    "Headers": "ktrio.http.headers",
+    "HttpError": "ktrio.http.errors",
+    "Limits": "ktrio.http.policy",
+    "ListenError": "ktrio.net.errors",
+    "QueueOptions": "ktrio.config",
+    "Request": "ktrio.http.messages",
+    "RequestDetails": "ktrio.http.details",
+    "Response": "ktrio.http.messages",
+    "Server": "ktrio.server.lifecycle",
+    "ServerOptions": "ktrio.server.lifecycle",
+    "ServerStatistics": "ktrio.server.lifecycle",
+    "Supervisor": "ktrio.workqueue",
+    "TcpAddress": "ktrio.net.addresses",
+    "Timeouts": "ktrio.net.deadlines",
+    "UnixAddress": "ktrio.net.addresses",
+    "WQ_UNBOUND": "ktrio.workqueue",
+    "Work": "ktrio.workqueue",
+    "Workqueue": "ktrio.workqueue",
+    "WorkqueueError": "ktrio.workqueue",
+    "current_work": "ktrio.workqueue",
+    "files": "ktrio.handlers.files",
+    "open_supervisor": "ktrio.workqueue",
+    "parked": "ktrio.workqueue",
+    "serve_echo": "ktrio.serve",
+    "serve_http": "ktrio.serve",
+}
+
+__all__ = [
+    "WQ_UNBOUND",
+    "AddressError",
+    "FdAddress",
+    "FileRange",
+    "Handler",
+    "Headers",
+    "HttpError",
+    "Limits",
+    "ListenError",
+    "QueueOptions",
+    "Request",
+    "RequestDetails",
+    "Response",
+    "Server",
+    "ServerOptions",
+    "ServerStatistics",
+    "Supervisor",
+    "TcpAddress",
+    "Timeouts",
+    "UnixAddress",
+    "Work",
+    "Workqueue",
+    "WorkqueueError",
+    "current_work",
+    "files",
+    "open_supervisor",
+    "parked",
+    "serve_echo",
+    "serve_http",
+]
+
+
+def __getattr__(name: str) -> object:
+    module = _EXPORTS.get(name)
+    if module is None:
+        raise AttributeError(f"module 'ktrio' has no attribute {name!r}")
+    value: object = getattr(import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TypeAlias
+from typing import TypeAlias, cast, final
 
 HeaderSource: TypeAlias = "Headers | Mapping[str, str] | Iterable[tuple[str, str]]"
 
 
+@final
 class Headers:
     """An ordered list of header fields; names are kept in lower case, values as given.
 
@@ -17,10 +18,12 @@ class Headers:
     __slots__ = ("_fields",)
 
     def __init__(self, fields: HeaderSource = ()) -> None:
+        self._fields: list[tuple[str, str]]
         if isinstance(fields, Headers):
             self._fields = list(fields._fields)
             return
-        pairs = fields.items() if isinstance(fields, Mapping) else fields
+        # A mapping that is also an iterable of pairs is possible to type checkers only.
+        pairs = cast("Mapping[str, str]", fields).items() if isinstance(fields, Mapping) else fields
         self._fields = [(name.lower(), value) for name, value in pairs]
 
     def get(self, name: str, default: str | None = None) -> str | None:

@@ -94,6 +94,11 @@ class Pool:
                 self._nursery = None
                 self.supervisor.pool_ended()
 
+    @property
+    def ending(self) -> bool:
+        """The supervisor is going: no worker is made, no item begins, what waits is discarded at the end."""
+        return self._nursery is None
+
     # -- work comes in
 
     def add(self, entry: Work | ReturnToken) -> None:
@@ -121,7 +126,7 @@ class Pool:
         """
         if self.returners:
             self._admit_returners()
-        if self._nursery is None:  # the supervisor is going: what waits is discarded
+        if self.ending:
             return
         wanted = self.starting + more if more else 1
         room = self.capacity - self.occupied
@@ -142,7 +147,7 @@ class Pool:
         """The next item for a worker that asks, with its place taken; None: nothing to do, or no place for it."""
         if self.returners:
             self._admit_returners()
-        if not self.worklist or not has_place(self.occupied, self.capacity):
+        if not self.worklist or self.ending or not has_place(self.occupied, self.capacity):
             return None
         entry, _ = self.worklist.popitem(last=False)
         assert type(entry) is not ReturnToken  # admitted above while there is a place
@@ -153,6 +158,9 @@ class Pool:
 
     def assign(self, work: Work) -> None:
         """Give an item that starts parked a worker of its own, past worklist and capacity (P8)."""
+        if self.ending and not self.idle:
+            work.cancel()
+            return
         worker = self._wake_or_create()
         worker.assigned = work
         work._worker_to_be = worker
@@ -167,6 +175,8 @@ class Pool:
 
     def ensure_reserve(self) -> None:
         """A worker is about to start after waking: see that another one is in reserve (kernel: ``manage_workers``)."""
+        if self.ending:
+            return
         if not may_start_working(len(self.idle), self.starting) and has_place(self.occupied, self.capacity):
             self._create_worker()
 

@@ -1,0 +1,141 @@
+"""The options that `serve` and `echo` share, and how they become settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import click
+
+from ktrio.config import (
+    Address,
+    CommandSettings,
+    FdAddress,
+    Limits,
+    QueueOptions,
+    ServerOptions,
+    TcpAddress,
+    Timeouts,
+    UnixAddress,
+)
+
+Command = TypeVar("Command", bound="Callable[..., Any]")  # type: ignore[explicit-any]
+Values = dict[str, Any]  # type: ignore[explicit-any]  # what click hands to a command, by parameter name
+
+# A day: long enough for any timeout in earnest, short enough to catch milliseconds given for seconds.
+_SECONDS: Final = click.FloatRange(min=0, min_open=True, max=86_400)
+_COUNT: Final = click.IntRange(min=1, max=1_000_000)
+
+
+def usable_cpus() -> int:
+    """The CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _seconds(name: str, default: float, text: str) -> Callable[[Command], Command]:
+    return click.option(name, type=_SECONDS, default=default, metavar="S", show_default=True, help=text)
+
+
+def address_options(default_port: int) -> Callable[[Command], Command]:
+    """Where to listen."""
+
+    def decorate(command: Command) -> Command:
+        for option in (
+            click.option("--fd", type=click.IntRange(min=0), multiple=True, metavar="N",
+                         help="Listen on an inherited descriptor (may be repeated)."),
+            click.option("--unix", multiple=True, metavar="PATH", help="Listen on a unix socket (may be repeated)."),
+            click.option("--port", type=click.IntRange(0, 65_535), default=default_port, metavar="N",
+                         show_default=True, help="TCP port; 0 takes a free one and prints it."),
+            click.option("--host", multiple=True, metavar="HOST", show_default="127.0.0.1",
+                         help="Name or address to listen on; '' for all (may be repeated)."),
+        ):  # fmt: skip
+            command = option(command)
+        return command
+
+    return decorate
+
+
+def queue_options(command: Command) -> Command:
+    """The workqueue."""
+    for option in (
+        click.option("--max-active", type=click.IntRange(0, 65_536), default=256, metavar="N", show_default=True,
+                     help="Requests at work at once, per simulated CPU; idle and slow peers do not count."),
+        click.option("--capacity", type=_COUNT, default=512, metavar="N", show_default=True,
+                     help="Work items each pool runs at once."),
+        click.option("--cpus", type=click.IntRange(1, 1024), metavar="N", show_default="usable CPUs",
+                     help="Simulated CPUs: pools of workers that connections are dealt to."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def server_options(command: Command) -> Command:
+    """Connections, shutdown, and what is said about it."""
+    for option in (
+        click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors."),
+        click.option("--print-timeouts", is_flag=True, help="Print every deadline there is, and exit."),
+        click.option("--backlog", type=click.IntRange(1, 65_535), default=1024, metavar="N", show_default=True,
+                     help="Clients the kernel lets wait to be accepted."),
+        click.option("--max-connections", type=_COUNT, metavar="N", show_default="3/4 of the open-file limit",
+                     help="Connections open at once; then the longest-idle one makes room."),
+        click.option("--grace", type=click.FloatRange(min=0, max=86_400), default=8.0, metavar="S",
+                     show_default=True, help="Time that requests in progress have after the first Ctrl-C."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def timeout_options(*, idle: float) -> Callable[[Command], Command]:
+    """The deadlines of any protocol."""
+
+    def decorate(command: Command) -> Command:
+        command = _seconds("--write-timeout", 30.0, "Time a peer has to take what is sent, without progress.")(command)
+        return _seconds("--idle-timeout", idle, "Time a connection may be silent between requests.")(command)
+
+    return decorate
+
+
+def http_options(command: Command) -> Command:
+    """The deadlines and limits of HTTP."""
+    for option in (
+        click.option("--max-requests-per-connection", type=_COUNT, default=10_000, metavar="N", show_default=True,
+                     help="Then the connection is closed."),
+        _seconds("--body-timeout", 30.0, "Time a request body may take, without progress."),
+        _seconds("--head-timeout", 10.0, "Time a request head may take in all."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def addresses_of(values: Values) -> tuple[Address, ...]:
+    """Every address asked for; 127.0.0.1 if none was."""
+    others: list[Address] = [UnixAddress(path) for path in values["unix"]]
+    others += [FdAddress(fd) for fd in values["fd"]]
+    hosts: tuple[str, ...] = values["host"] or (() if others else ("127.0.0.1",))
+    return (*(TcpAddress(host, values["port"]) for host in hosts), *others)
+
+
+def settings_of(values: Values, *, folder: Path | None = None, access_log: bool = False) -> CommandSettings:
+    """The settings that a command's options ask for."""
+    timeouts = {
+        phase: values[f"{phase}_timeout"] for phase in ("head", "idle", "body", "write") if f"{phase}_timeout" in values
+    }
+    requests = values.get("max_requests_per_connection")
+    return CommandSettings(
+        addresses=addresses_of(values),
+        server=ServerOptions(
+            max_connections=values["max_connections"], backlog=values["backlog"], grace=values["grace"]
+        ),
+        timeouts=Timeouts(**timeouts),
+        # Files are served: any body on a GET is drained within the limit or closes the connection.
+        limits=Limits(body_bytes=0) if requests is None else Limits(body_bytes=0, requests_per_connection=requests),
+        queue=QueueOptions(
+            cpus=values["cpus"] or usable_cpus(), capacity=values["capacity"], max_active=values["max_active"]
+        ),
+        folder=folder,
+        access_log=access_log,
+    )

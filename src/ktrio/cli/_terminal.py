@@ -1,0 +1,96 @@
+"""What a command says on the terminal: lines of plain text, and how errors become one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, final
+
+import click
+
+import ktrio
+from ktrio.config import CommandSettings
+from ktrio.serve import STARTUP_ERRORS, Server, describe, raise_open_file_limit, url_of
+
+
+def say(text: str) -> None:
+    """Print a line at once, also into a pipe."""
+    click.echo(text)
+    sys.stdout.flush()
+
+
+def say_nothing(_text: str) -> None:
+    """``--quiet``."""
+
+
+def print_timeouts(settings: CommandSettings) -> None:
+    """``--print-timeouts``: every deadline there is."""
+    rows = [
+        *settings.timeouts.rows(),
+        ("grace", settings.server.grace, "requests in progress, after the first signal"),
+    ]
+    for name, seconds, bounds in rows:
+        click.echo(f"{name:16} {seconds:>7g} s  {bounds}")
+    click.echo(f"{'handler':16} {'none':>7}    a handler's own time is its own: the one wait without a deadline")
+
+
+def run_or_explain(run: Callable[[], int]) -> int:
+    """Run a server; what is wrong with what was asked for is one line and status 2."""
+    try:
+        return run()
+    except STARTUP_ERRORS as error:
+        raise click.UsageError(str(error), click.get_current_context()) from None
+
+
+@final
+class Terminal:
+    """Tells the story of one server. A `ktrio.serve.Narrator`.
+
+    Legend: I set once · T only by the loop.
+    """
+
+    def __init__(self, what: str, settings: CommandSettings, say: Callable[[str], None]) -> None:
+        self._what = what  # I: what is being served
+        self._settings = settings  # I
+        self._say = say  # I
+        self._last_owing = -1  # T
+
+    def started(self, server: Server) -> None:
+        """Where, what, and within which limits."""
+        queue = self._settings.queue
+        active = queue.max_active or 256
+        for address in server.addresses:
+            where = url_of(address) if self._settings.folder is not None else describe(address)
+            self._say(f"ktrio {ktrio.__version__}: {self._what} at {where}")
+        pools = f"{queue.cpus} pool{'s' if queue.cpus > 1 else ''} of {queue.capacity}"
+        self._say(
+            f"  unbound queue, {queue.cpus} x {active} = {queue.cpus * active} requests at work, {pools}; "
+            f"{server.max_connections} connections; grace {self._settings.server.grace:g} s; Ctrl-C to stop"
+        )
+
+    def draining(self, server: Server, signum: int) -> None:
+        """The first signal."""
+        now = server.statistics()
+        self._say(
+            f"draining: {now.owing} in progress, {now.quiet} idle of {now.open} connections; "
+            f"up to {self._settings.server.grace:g} s (again: cut)"
+        )
+
+    def waiting(self, server: Server) -> None:
+        """What is left, when that has changed."""
+        now = server.statistics()
+        if now.open != self._last_owing:
+            self._last_owing = now.open
+            self._say(f"draining: {now.open} left")
+
+    def ended(self, server: Server, seconds: float) -> None:
+        """The closing line."""
+        now = server.statistics()
+        self._say(f"served {now.answered} · cut {now.cut} · {seconds:.1f} s")
+
+
+def raise_limit(say: Callable[[str], None]) -> None:
+    """Raise the limit on open files, and say so."""
+    before, after = raise_open_file_limit()
+    if after != before:
+        say(f"  open files: limit raised from {before} to {after}")

@@ -1,0 +1,50 @@
+"""``ktrio serve``: a folder over HTTP/1.1."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ktrio.cli._options import (
+    Values,
+    address_options,
+    http_options,
+    queue_options,
+    server_options,
+    settings_of,
+    timeout_options,
+)
+from ktrio.cli._terminal import Terminal, print_timeouts, raise_limit, run_or_explain, say, say_nothing
+from ktrio.serve import run_http_command
+
+
+@click.command()
+@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@address_options(8081)
+@queue_options
+@server_options
+@timeout_options(idle=5.0)
+@http_options
+@click.option(
+    "--access-log/--no-access-log",
+    default=None,
+    show_default="on if standard error is a terminal",
+    help="Write a line per request to standard error.",
+)
+def serve(folder: Path, access_log: bool | None, **values: Values) -> int:  # noqa: FBT001
+    """Serve the folder DIR (default: this one) over HTTP.
+
+    Nothing outside the folder is ever served, nor are dotfiles. Ctrl-C lets downloads in progress finish.
+    """
+    if access_log is None:
+        access_log = sys.stderr.isatty() and not values["quiet"]
+    settings = settings_of(dict(values), folder=folder, access_log=access_log)
+    if values["print_timeouts"]:
+        print_timeouts(settings)
+        return 0
+    speak = say_nothing if values["quiet"] else say
+    raise_limit(speak)
+    terminal = Terminal(f"serving {folder}", settings, speak)
+    return run_or_explain(lambda: run_http_command(settings, terminal, sys.stderr.write))

@@ -1,0 +1,64 @@
+"""Settings: one record per layer, each the layer's own, validated when it is made; nothing reads them but `serve`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+
+from ktrio.http.policy import Limits
+from ktrio.net.addresses import Address, FdAddress, TcpAddress, UnixAddress
+from ktrio.net.deadlines import Timeouts
+from ktrio.server.lifecycle import ServerOptions
+
+__all__ = [
+    "Address",
+    "CommandSettings",
+    "FdAddress",
+    "Limits",
+    "QueueOptions",
+    "ServerOptions",
+    "TcpAddress",
+    "Timeouts",
+    "UnixAddress",
+]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueOptions:
+    """The workqueue that connections run on, when a server makes its own.
+
+    Raises:
+      ValueError: `cpus` or `capacity` below 1, or `max_active` outside 0 to 65 536.
+    """
+
+    cpus: int = 1
+    """Simulated CPUs, a pool of workers each; connections are dealt to them in turn."""
+    capacity: int = 512
+    """Items each pool runs unparked at once."""
+    max_active: int = 0
+    """Requests at work at once on each simulated CPU; 0 means 256. Idle and slow peers do not count."""
+
+    def __post_init__(self) -> None:
+        if self.cpus < 1:
+            raise ValueError(f"cpus must be at least 1, not {self.cpus}")
+        if self.capacity < 1:
+            raise ValueError(f"capacity must be at least 1, not {self.capacity}")
+        if not 0 <= self.max_active <= 65_536:
+            raise ValueError(f"max_active must be 0 (for 256) to 65536, not {self.max_active}")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandSettings:
+    """What a command that serves was asked for."""
+
+    addresses: tuple[Address, ...]
+    server: ServerOptions = field(default_factory=ServerOptions)
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    limits: Limits = field(default_factory=Limits)
+    queue: QueueOptions = field(default_factory=QueueOptions)
+    folder: Path | None = None
+    """What `ktrio serve` serves."""
+    access_log: bool = False

@@ -1,0 +1,1 @@
+"""What to answer: handlers turn a `Request` into a `Response` and never see a socket."""

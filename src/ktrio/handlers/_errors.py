@@ -1,0 +1,52 @@
+"""What the peer reads when the answer is no: small pages, made from a status and a sentence, pure."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Final
+
+from ktrio.handlers._page import CONTENT_SECURITY_POLICY, NOTE_STYLE, render_page
+from ktrio.http.headers import Headers
+from ktrio.http.messages import Response
+from ktrio.http.status import reason_phrase
+
+ALLOWED: Final = ("GET", "HEAD")
+
+_SENTENCES: Final = {
+    403: "This is here, but the server has no permission to read it.",
+    404: "There is nothing at this address.",
+    405: "Files are only given out here: GET and HEAD work.",
+    501: "This server does not know that method.",
+    503: "The server has too many files open. Try again in a moment.",
+}
+
+
+def error_page(status: int, sentence: str = "") -> Response:
+    """The page for `status`, with `sentence` (text) or the usual one for it; 405 names what is allowed.
+
+    RFC 9110 section 15.5: an explanation should come with the error. Section 15.5.6: a 405 must carry Allow.
+    """
+    phrase = reason_phrase(status)
+    body = (
+        f"<main>\n<b>{status}</b>\n<h1>{escape(phrase)}</h1>\n"
+        f'<p>{escape(sentence or _SENTENCES.get(status, phrase))}</p>\n<p><a href="/">Home</a></p>\n</main>\n'
+    )
+    response = page_response(render_page(f"{status} {phrase}", NOTE_STYLE, body), status=status)
+    if status == 405:
+        response.headers.add("allow", ", ".join(ALLOWED))
+    if status == 503:
+        response.headers.add("retry-after", "1")
+    return response
+
+
+def page_response(page: str, *, status: int = 200) -> Response:
+    """A rendered `page` as a response: not sniffed, not shown again without asking, and allowed nothing."""
+    headers = Headers(
+        [
+            ("content-type", "text/html; charset=utf-8"),
+            ("cache-control", "no-cache"),
+            ("content-security-policy", CONTENT_SECURITY_POLICY),
+            ("x-content-type-options", "nosniff"),
+        ]
+    )
+    return Response(status, headers, page.encode())

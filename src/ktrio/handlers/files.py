@@ -1,0 +1,222 @@
+"""Answer requests from a folder: its files, its index pages, a listing where there is none.
+
+What is served: regular files and folders below the root, links that stay inside it. What is not, and looks as
+if it were not there (404): dotfiles in any segment but ``/.well-known/`` at the root, links that lead out,
+fifos, sockets, devices. What is there but may not be read is 403.
+
+The file system is asked on every request and nothing is remembered, so an answer is never older than the
+request. HEAD is answered exactly as GET: the protocol leaves the body out and closes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Final, final
+from urllib.parse import quote
+
+import trio
+
+from ktrio.handlers._errors import ALLOWED, error_page, page_response
+from ktrio.handlers._folder import paced, read_folder
+from ktrio.handlers._tree import Kind, Opened, PathError, RootError, Tree
+from ktrio.handlers.listing import quote_name, render_listing
+from ktrio.http.conditional import evaluate
+from ktrio.http.dates import format_http_date
+from ktrio.http.errors import HttpError
+from ktrio.http.headers import Headers
+from ktrio.http.media_types import media_type_of
+from ktrio.http.messages import FileRange, Handler, Request, Response
+from ktrio.http.policy import KNOWN_METHODS
+from ktrio.http.target import decode_path, is_hidden, is_plain_name
+
+__all__ = ["RootError", "files"]
+
+# Seconds. A file changed so recently may change again within one tick of the clock that stamps it, keeping
+# its size: the same identity for two contents. git calls such an entry racy; 2 s covers the coarsest stamp in
+# use (FAT).
+RACY_SECONDS: Final = 2.0
+
+# Worker threads that read folders at once, for each handler: a burst of listings must not take all of Trio's
+# 40 threads from those who warm cold files. A guess; nobody has measured better.
+_LISTING_THREADS: Final = 4
+
+# Visible ASCII may stand in a Location as it came (RFC 3986 section 3.4); anything else is percent-encoded.
+_PLAIN_IN_QUERY: Final = "".join(chr(code) for code in range(0x21, 0x7F))
+
+
+def refusal_of_method(method: str) -> int | None:
+    """The status that refuses `method`, None for one that is served (RFC 9110 sections 9.1, 15.5.6 and 15.6.2)."""
+    if method in ALLOWED:
+        return None
+    return 405 if method in KNOWN_METHODS else 501
+
+
+def is_racy(status: os.stat_result, now: float) -> bool:
+    """Was the file changed so shortly before `now` (wall clock) that its identity proves nothing yet?
+
+    The inode's change time is asked, not the modification time: the latter can be set to anything.
+    """
+    return now - status.st_ctime < RACY_SECONDS
+
+
+def etag_of(status: os.stat_result, *, racy: bool) -> str:
+    """The entity tag of a file with this identity (RFC 9110 section 8.8.3), weak while `racy`.
+
+    Device, inode, size and both times to the nanosecond, hashed, because inode numbers are nobody's business.
+    The racy tag is a different one, not the same with ``W/`` before it: If-None-Match compares weakly, and
+    what was fetched in the racy moment has to be fetched once more after it.
+    """
+    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, racy)
+    tag = hashlib.blake2b(repr(identity).encode(), digest_size=12).hexdigest()
+    return f'W/"{tag}"' if racy else f'"{tag}"'
+
+
+def last_modified_of(status: os.stat_result, now: float) -> int:
+    """Last-Modified in seconds since the epoch; never later than `now` (RFC 9110 section 8.8.2.1)."""
+    return math.floor(min(status.st_mtime, now))
+
+
+def location_with_slash(name: str, query: str | None) -> str:
+    """The Location that adds the slash to the folder `name`, the last segment of the request's path.
+
+    Relative (RFC 9110 section 10.2.2), so it cannot lead to another host whatever the path was (``//evil``),
+    and it holds behind a proxy that cuts a prefix off. ``./`` keeps a colon in the name from being read as a
+    scheme.
+    """
+    suffix = "" if query is None else f"?{quote(query, safe=_PLAIN_IN_QUERY)}"
+    return f"./{quote_name(name)}/{suffix}"
+
+
+def headers_of_file(name: str, size: int, etag: str, last_modified: int) -> Headers:
+    """The header fields of a 200 with the file `name` of `size` bytes."""
+    return Headers(
+        [
+            ("content-type", media_type_of(name)),
+            # The protocol would add it, but for HEAD of an empty file: there it cannot know.
+            ("content-length", str(size)),
+            ("last-modified", format_http_date(last_modified)),
+            ("etag", etag),
+            ("x-content-type-options", "nosniff"),
+        ]
+    )
+
+
+def respond_with_file(request: Request, name: str, file: Opened, now: float) -> Response:
+    """A 200 that owns `file`, or a 304, or 412, that has closed it. `now` is the wall clock."""
+    try:
+        etag = etag_of(file.status, racy=is_racy(file.status, now))
+        last_modified = last_modified_of(file.status, now)
+        verdict = evaluate(request.method, request.headers, etag, last_modified)
+        if verdict == 200:
+            body = FileRange(descriptor=file.descriptor, offset=0, count=file.status.st_size, close=file.close)
+            return Response(200, headers_of_file(name, body.count, etag, last_modified), body)
+    except BaseException:
+        file.close()
+        raise
+    file.close()
+    if verdict == 304:
+        # Section 15.4.5: the validator, and nothing that describes a body.
+        return Response(304, Headers([("etag", etag)]))
+    return error_page(verdict)
+
+
+def respond_with_listing(tree: Tree, names: tuple[str, ...]) -> Response:
+    """A 200 with what is in the folder at `names`; for a worker thread, as reading and rendering take long.
+
+    Raises:
+      PathError: the folder is gone or may not be read.
+    """
+    contents = read_folder(tree, names)
+    return page_response(render_listing(names, paced(contents.entries), left_out=contents.left_out))
+
+
+@final
+class _Files:
+    """The handler that `files` makes. All attributes I: set once."""
+
+    __slots__ = ("_index", "_listing", "_threads", "_tree", "_wall_clock")
+
+    def __init__(self, tree: Tree, index: tuple[str, ...], *, listing: bool, wall_clock: Callable[[], float]) -> None:
+        self._tree = tree
+        self._index = index
+        self._listing = listing
+        self._wall_clock = wall_clock
+        self._threads = trio.CapacityLimiter(_LISTING_THREADS)
+
+    # No checkpoint on the way to a file, although the style of Trio asks for one: the protocol has one in
+    # every response it writes, and a second would cost a tenth of the request.
+    async def __call__(self, request: Request) -> Response:
+        refusal = refusal_of_method(request.method)
+        if refusal is not None:
+            return error_page(refusal)
+        try:
+            names = decode_path(request.path)
+            if is_hidden(names):
+                return error_page(404)
+            if request.path.endswith("/"):
+                return await self._answer_folder(request, names)
+            return self._answer_name(request, names)
+        except HttpError as error:
+            return error_page(error.status, error.message)
+        except PathError as error:
+            return error_page(error.status)
+
+    def _answer_name(self, request: Request, names: tuple[str, ...]) -> Response:
+        """Answer a path without a slash at its end: a file, or the way to the folder."""
+        found = self._tree.open(names, Kind.FILE)
+        if found.kind is Kind.FILE:
+            return respond_with_file(request, names[-1], found, self._wall_clock())
+        location = location_with_slash(names[-1], request.query)
+        return Response(301, Headers([("location", location), ("content-length", "0")]))
+
+    async def _answer_folder(self, request: Request, names: tuple[str, ...]) -> Response:
+        """Answer a path with a slash at its end: the first index file there is, else the listing."""
+        for index in self._index:
+            try:
+                found = self._tree.open((*names, index), Kind.FILE)
+            except PathError as error:
+                if error.status != 404:
+                    raise
+                continue
+            if found.kind is Kind.FILE:
+                return respond_with_file(request, index, found, self._wall_clock())
+        if not self._listing:
+            return error_page(404)
+        # Abandoned when the request is cancelled: a hanging network disk must not hold the connection's task.
+        # The thread owns the descriptor it opens.
+        return await trio.to_thread.run_sync(
+            respond_with_listing, self._tree, names, limiter=self._threads, abandon_on_cancel=True
+        )
+
+    def __repr__(self) -> str:
+        return f"<files {os.fsdecode(self._tree.root)!r}>"
+
+
+def files(
+    root: str | os.PathLike[str],
+    *,
+    index: str | Iterable[str] = ("index.html",),
+    listing: bool = True,
+    wall_clock: Callable[[], float] = time.time,
+) -> Handler:
+    """A handler that serves the folder `root` to GET and HEAD.
+
+    Args:
+      root: the folder, relative or a link if you like; resolved now, once.
+      index: names looked for in a folder, in this order, before it is listed.
+      listing: show what is in a folder without index file; False makes it 404.
+      wall_clock: seconds since the epoch; tells how old a file is.
+
+    Raises:
+      RootError: `root` cannot be served; one line that says why.
+      ValueError: `index` holds something that is no file name.
+    """
+    names = (index,) if isinstance(index, str) else tuple(index)
+    for name in names:
+        if not is_plain_name(name):
+            raise ValueError(f"index file {name!r} is not the name of a file")
+    return _Files(Tree(root), names, listing=listing, wall_clock=wall_clock)

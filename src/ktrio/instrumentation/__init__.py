@@ -1,0 +1,1 @@
+"""Where facts go: sinks for what the other layers tell."""

@@ -1,0 +1,160 @@
+"""The sending half of a connection: what does not fit now waits for the peer, within an allowance, and in turns.
+
+`Sender` is `ktrio.net.connection.Connection`'s own; its methods are documented there. It waits under `Phase.WRITE`, and
+inside whatever context manager its caller hands it (``waiting``), which parks the caller's work item.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final, TypeAlias, final
+
+import trio
+
+from ktrio.net._delivery import DeliveryMeter
+from ktrio.net._files import SENDFILE_UNSUPPORTED, WarmReader
+from ktrio.net._slices import SLICE_BYTES, Buffers, Data, Turn
+from ktrio.net.deadlines import Allowance, Deadlines, Phase, Timeouts
+from ktrio.net.errors import ConnectionGone, translate
+from ktrio.net.readiness import Readiness
+
+Waiting: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
+
+_UNPARKED: Final = contextlib.nullcontext()
+
+
+def stay() -> AbstractAsyncContextManager[None]:
+    """Wait as you are: the `Waiting` that does nothing."""
+    return _UNPARKED
+
+
+@final
+class Sender:
+    """Sends on one socket, for one task at a time."""
+
+    __slots__ = ("_allowance", "_deadlines", "_meter", "_readiness", "_sock", "bytes_sent", "is_waiting")
+
+    # I  set once · T  only the task that sends · S  changed only in one synchronous stretch
+    def __init__(self, sock: socket.socket, readiness: Readiness, deadlines: Deadlines, timeouts: Timeouts) -> None:
+        self._sock: Final = sock  # I
+        self._readiness: Final = readiness  # I
+        self._deadlines: Final = deadlines  # I; its content S
+        self._allowance: Final = Allowance(timeouts.write, timeouts.lowest_rate)  # I; its content S
+        self._meter: Final = DeliveryMeter(sock)  # I; its content S
+        self.bytes_sent = 0  # T: accepted by the kernel
+        self.is_waiting = False  # T: for the peer, right now
+
+    def send_nowait(self, data: Data) -> int:
+        return self._send([memoryview(data).cast("B")[:SLICE_BYTES]]) or 0
+
+    async def send_all(self, data: Data | Sequence[Data], waiting: Waiting) -> None:
+        await trio.lowlevel.checkpoint()
+        buffers = Buffers(data)
+        turn = Turn()
+        while buffers:
+            sent = self._send(buffers.next_slice())
+            if sent is None:
+                await self._wait(waiting)
+                turn.restart()
+                continue
+            buffers.advance(sent)
+            if buffers and turn.is_over(sent):
+                await trio.lowlevel.checkpoint()
+                turn.restart()
+
+    async def send_file(self, descriptor: int, offset: int, count: int, waiting: Waiting) -> int:
+        await trio.lowlevel.checkpoint()
+        position, end = offset, offset + count
+        file = WarmReader(descriptor, end)
+        turn = Turn()
+        while position < end:
+            wanted = min(SLICE_BYTES, end - position)
+            if not file.is_warm(position, wanted):
+                await file.warm(position)
+                turn.restart()
+            try:
+                sent = self._send_slice(descriptor, position, wanted)
+            except _SendfileUnsupportedError:
+                rest = await self.send_file_by_reading(descriptor, position, end - position, waiting)
+                return position + rest - offset
+            if sent is None:
+                await self._wait(waiting)
+                turn.restart()
+                continue
+            if not sent:
+                break
+            position += sent
+            if turn.is_over(sent):
+                await trio.lowlevel.checkpoint()
+                turn.restart()
+        return position - offset
+
+    async def send_file_by_reading(self, descriptor: int, offset: int, count: int, waiting: Waiting) -> int:
+        """`send_file` where the kernel does not do it: a slice at a time is read by a thread and sent from memory."""
+        await trio.lowlevel.checkpoint()
+        position, end = offset, offset + count
+        while position < end:
+            data = await trio.to_thread.run_sync(os.pread, descriptor, min(SLICE_BYTES, end - position), position)
+            if not data:
+                break
+            await self.send_all(data, waiting)
+            position += len(data)
+        return position - offset
+
+    def note_progress(self, now: float) -> None:
+        moved = self._meter.moved() if self.is_waiting else 0
+        if moved:
+            self._allowance.end_wait(now, moved)
+            self._deadlines.arm(Phase.WRITE, self._allowance.start_wait(now))
+
+    def _send(self, views: list[memoryview]) -> int | None:
+        """Send what fits of these; `None`: nothing does."""
+        try:
+            sent = self._sock.send(views[0]) if len(views) == 1 else self._sock.sendmsg(views)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            translate(error, self._sock)
+        self.bytes_sent += sent
+        return sent
+
+    def _send_slice(self, descriptor: int, position: int, count: int) -> int | None:
+        """Send what fits of this piece of a file; `None`: nothing does; 0: the file ends before it."""
+        if not hasattr(os, "sendfile"):
+            raise _SendfileUnsupportedError
+        try:
+            sent = os.sendfile(self._sock.fileno(), descriptor, position, count)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in SENDFILE_UNSUPPORTED:
+                raise _SendfileUnsupportedError from error
+            translate(error, self._sock)
+        self.bytes_sent += sent
+        return sent
+
+    async def _wait(self, waiting: Waiting) -> None:
+        """Wait until there may be room again, or the allowance is used up, which ends the connection's scope."""
+        async with waiting():
+            moved = self._meter.start(self.bytes_sent)
+            self._deadlines.arm(Phase.WRITE, self._allowance.start_wait(trio.current_time(), moved))
+            self.is_waiting = True
+            try:
+                await self._readiness.wait_writable(self._sock)
+            except trio.ClosedResourceError as error:
+                raise ConnectionGone("EBADF") from error
+            finally:
+                self.is_waiting = False
+                self._allowance.end_wait(trio.current_time(), self._meter.moved())
+                # Before the way back onto the books, which may take a while and is none of the peer's doing.
+                if not self._deadlines.is_spent:
+                    self._deadlines.disarm(Phase.WRITE)
+
+
+@final
+class _SendfileUnsupportedError(Exception):
+    """The platform, the file or the socket does not do sendfile."""

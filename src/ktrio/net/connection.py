@@ -1,0 +1,426 @@
+"""One accepted connection: reading, writing, waiting for the peer with a deadline, and ending with a reason.
+
+A `Connection` owns a raw non-blocking stream socket from accept to close; a protocol converses through it. It knows no
+protocol and no queue: what is said is the protocol's, and where it waits for the peer it does so inside ``waiting()``,
+which whoever schedules it sets, so that waiting costs no slot.
+
+* **Reading.** `receive` waits for bytes; which phase bounds the wait (head, idle, body) the protocol arms in
+  `deadlines`, because only it knows.
+* **Writing.** `send_all` and `send_file` wait under `Phase.WRITE` and an allowance: a peer that moves nothing for
+  `Timeouts.write` seconds, in one wait or in many, is given up. They go by slices and give the loop a turn.
+* **Deadlines.** `deadlines` is attached to the cancel scope around the protocol. If that scope ends during a wait for
+  writing, the phase stays armed, so that `deadlines.expired` names it.
+* **Watching.** While a handler works, `watch_peer` learns of the peer's FIN and of its going.
+* **Ending.** `end` keeps the first reason; `close` is idempotent and may be called by another task, as a last resort:
+  whoever uses the connection then gets `ConnectionGone`.
+
+One task at a time reads and writes. Every async method begins with a checkpoint, before it has touched anything, or
+consists of a wait; a cancelled `receive` has taken nothing, a cancelled send leaves `bytes_sent` to tell.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import math
+import socket
+import struct
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeAlias, final
+
+import trio
+
+from ktrio.net._sender import Sender, Waiting, stay
+from ktrio.net._slices import Data
+from ktrio.net.deadlines import Deadlines, Phase, Timeouts
+from ktrio.net.errors import ConnectionGone, is_connection_lost, translate
+from ktrio.net.readiness import Readiness
+
+RECEIVE_BYTES: Final = 64 * 1024  # one read; what a socket buffer of default size holds
+LINGER_BYTES: Final = 64 * 1024  # what is read and dropped at the end; a peer that sends more has earned its reset
+
+
+class Draining(Protocol):
+    """The server's soft cancellation: set once when shutdown begins, never cleared. A `trio.Event` is one."""
+
+    def is_set(self) -> bool:
+        """Has shutdown begun?"""
+        ...
+
+    async def wait(self) -> None:
+        """Wait until shutdown begins; a checkpoint."""
+        ...
+
+
+@final
+class State(enum.Enum):
+    """What a connection is about, as the roster counts it; set by its protocol but for `NEW` and `CLOSED`."""
+
+    NEW = "new"  # nothing received yet
+    IDLE = "idle"  # between requests
+    HEAD = "head"  # part of a request head is in
+    BODY = "body"  # a request body is being read
+    HANDLING = "handling"  # a handler works
+    WRITING = "writing"  # a response is being sent
+    LINGERING = "lingering"  # the last response is out
+    CLOSED = "closed"  # the socket is closed
+
+
+QUIET: Final = frozenset({State.NEW, State.IDLE})  # owed nothing: may be closed to make room, or at drain
+
+
+@final
+class Connection:
+    """One accepted stream socket and everything known about it.
+
+    Args:
+      sock: connected, stream, non-blocking; the connection owns it from here on.
+      peer, local: both ends as printed in logs.
+      now: when it was accepted (`trio.current_time`); `Phase.HEAD` is armed from here.
+      draining: has the server begun to shut down?
+    """
+
+    __slots__ = (
+        "_answer_begun",
+        "_readiness",
+        "_reason",
+        "_sender",
+        "_sock",
+        "_state",
+        "answered",
+        "bytes_received",
+        "cut",
+        "deadlines",
+        "draining",
+        "half_closed",
+        "leaving",
+        "local",
+        "on_state",
+        "opened",
+        "owes_answer",
+        "peer",
+        "scope",
+        "timeouts",
+        "waiting",
+    )
+
+    # I  set once, here or by the one named · T  only the owning task · S  only in one synchronous stretch, by any task
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        peer: str,
+        local: str,
+        readiness: Readiness,
+        timeouts: Timeouts,
+        now: float,
+        draining: Draining,
+    ) -> None:
+        self.peer: Final = peer  # I
+        self.local: Final = local  # I
+        self.timeouts: Final = timeouts  # I
+        self.draining: Final = draining  # I
+        self.opened: Final = now  # I: when it was accepted
+        self.deadlines: Final = Deadlines()  # I; its content S
+        self.deadlines.arm(Phase.HEAD, now + timeouts.head)
+        self.waiting: Waiting = stay  # I, by whoever schedules the connection: parks its work item during a wait
+        self.on_state: Callable[[Connection, State], None] | None = None  # I, by the roster: gets the *previous* state
+        self.scope: trio.CancelScope | None = None  # T: around the protocol, while a worker runs it
+        self.cut = False  # S: was it cancelled by the grace or a second signal while it owed an answer?
+        self.owes_answer = False  # T: is a complete request in and its answer incomplete?
+        self.answered = 0  # T: answers completed
+        self.leaving = ""  # S: why it was asked to leave, until it does or turns out to have a request
+        self.bytes_received = 0  # T
+        self.half_closed = False  # S: has a read or the watch seen the peer's FIN?
+        self._answer_begun = False  # T
+        self._state = State.NEW  # S
+        self._reason = ""  # S
+        self._sock: Final = sock  # I
+        self._readiness: Final = readiness  # I
+        self._sender: Final = Sender(sock, readiness, self.deadlines, timeouts)  # I
+
+    def __repr__(self) -> str:
+        age = f" age={trio.current_time() - self.opened:.1f}" if trio.lowlevel.in_trio_run() else ""
+        writing = " waiting-to-write" if self.is_waiting_to_write else ""
+        reason = f" reason={self._reason}" if self._reason else ""
+        return (
+            f"<Connection {self.peer} {self._state.value}{writing}{age}"
+            f" received={self.bytes_received} sent={self.bytes_sent}{reason}>"
+        )
+
+    # ---- state and reason
+
+    @property
+    def state(self) -> State:
+        """What it is about; `become` changes it."""
+        return self._state
+
+    @property
+    def is_quiet(self) -> bool:
+        """Is it owed nothing: new, or idle between requests?"""
+        return self._state in QUIET
+
+    def become(self, state: State) -> None:
+        """Enter a state and tell `on_state` which one was left; nothing happens if it is the present one.
+
+        A closed connection stays closed, so that the last words of its protocol do not revive it in the roster.
+        """
+        previous = self._state
+        if state is previous or previous is State.CLOSED:
+            return
+        self._state = state
+        if self.on_state is not None:
+            self.on_state(self, previous)
+
+    @property
+    def reason(self) -> str:
+        """Why it ended, in the words of the documentation; ``""`` while it lives."""
+        return self._reason
+
+    def end(self, reason: str) -> None:
+        """Say why it ends; the first reason is kept. Closes nothing."""
+        if not self._reason:
+            self._reason = reason
+
+    def ask_to_leave(self, reason: str) -> None:
+        """Cancel the scope of a quiet connection. It stays if bytes turn out to have come (`ConnectionProtocol.rescue`)."""
+        self.leaving = reason
+        if self.scope is not None:
+            self.scope.cancel(reason=reason)
+
+    # ---- reading
+
+    async def receive(
+        self,
+        max_bytes: int = RECEIVE_BYTES,
+        *,
+        wait_first: bool = False,
+        phase: Phase | None = None,
+        until: float = math.inf,
+    ) -> bytes:
+        """Some bytes, at least one, as soon as there are any; ``b""`` after the peer's FIN. A checkpoint.
+
+        Args:
+          wait_first: do not try before waiting: cheaper where nothing can have arrived yet, as after a response.
+          phase, until: what bounds the wait for the peer, and the absolute time at which it has lasted too long. It
+            bounds that alone: the way back onto the books may take a while and is none of the peer's doing. If it
+            has expired in the very turn in which bytes came, they are returned and `deadlines.is_spent` is true.
+
+        Raises:
+          ConnectionGone: the peer has reset the connection, or it was closed here.
+        """
+        if not wait_first:
+            await trio.lowlevel.checkpoint()
+            data = self.receive_nowait(max_bytes)
+            if data is not None:
+                return data
+        while True:
+            # Only the wait is parked. The bytes stay in the kernel until there is a slot to work on them: if coming
+            # back is cancelled, nothing was taken.
+            async with self.waiting():
+                if phase is not None:
+                    self.deadlines.arm(phase, until)
+                await self._wait_readable()
+                if phase is not None and not self.deadlines.is_spent:
+                    self.deadlines.disarm(phase)
+            data = self.receive_nowait(max_bytes)
+            if data is not None:
+                return data
+
+    def receive_nowait(self, max_bytes: int = RECEIVE_BYTES) -> bytes | None:
+        """What is there now: bytes, ``b""`` after the peer's FIN, or `None` for nothing.
+
+        Raises:
+          ConnectionGone: as `receive`.
+        """
+        try:
+            data = self._sock.recv(max_bytes)
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            translate(error, self._sock)
+        if not data:
+            self.half_closed = True
+        self.bytes_received += len(data)
+        return data
+
+    async def _wait_readable(self) -> None:
+        try:
+            await self._readiness.wait_readable(self._sock)
+        except trio.ClosedResourceError as error:
+            raise ConnectionGone("EBADF") from error
+
+    # ---- writing
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes accepted by the kernel so far; the peer may not have taken them yet."""
+        return self._sender.bytes_sent
+
+    @property
+    def is_waiting_to_write(self) -> bool:
+        """Does a send wait for the peer right now?"""
+        return self._sender.is_waiting
+
+    def send_nowait(self, data: Data) -> int:
+        """Send as much as fits at once, at most 256 KiB; how many bytes that was, perhaps none.
+
+        For the common case, a response that fits: no checkpoint, so the caller must come to one by itself.
+
+        Raises:
+          ConnectionGone: the peer is gone, or the connection was closed here.
+        """
+        return self._sender.send_nowait(data)
+
+    async def send_all(self, data: Data | Sequence[Data], *, parked: bool = True) -> None:
+        """Send bytes, or several buffers one after the other as if they were one. A checkpoint.
+
+        Args:
+          parked: wait for the peer inside ``waiting()``; not for a caller that holds what others need.
+
+        Raises:
+          ConnectionGone: the peer is gone, or the connection was closed here; part of it may have been sent.
+        """
+        await self._sender.send_all(data, self.waiting if parked else stay)
+
+    async def send_file(self, descriptor: int, offset: int, count: int) -> int:
+        """Send `count` bytes of an open file from `offset` on, without holding them in memory. A checkpoint.
+
+        The file's own position is neither used nor moved. Returns how many bytes were sent: less than `count` only
+        if the file turned out to be shorter. Waits for the peer inside ``waiting()``, for the disk in a thread.
+
+        Raises:
+          ConnectionGone: the peer is gone, or the connection was closed here; part of it may have been sent.
+          OSError: the file cannot be read.
+        """
+        return await self._sender.send_file(descriptor, offset, count, self.waiting)
+
+    def note_progress(self, now: float) -> None:
+        """Let what the peer has taken during the present wait to write, if there is one, prolong it.
+
+        To be called every few seconds. The kernel announces room only when a good part of its buffer is free, and a
+        slow but steady reader may need longer for that than `Timeouts.write`.
+        """
+        self._sender.note_progress(now)
+
+    # ---- watching the peer while a handler works
+
+    @property
+    def answer_begun(self) -> bool:
+        """Has the handler's response head been begun since the last `watch_peer`?"""
+        return self._answer_begun
+
+    def begin_answer(self) -> None:
+        """The response has begun: a peer that has shut down its side may wait for it as long as it progresses."""
+        self._answer_begun = True
+        self.deadlines.disarm(Phase.HALF_CLOSED)
+
+    def watch_peer(self) -> None:
+        """From now until `unwatch_peer`, act on what the peer does while a handler works.
+
+        Its FIN arms `Phase.HALF_CLOSED`, unless the answer has begun by then. Its reset or hang-up ends the connection
+        with reason ``client-gone`` and cancels `scope`.
+        """
+        self._answer_begun = False
+        self._readiness.watch(self._sock, self._on_half_close, self._on_gone)
+
+    def unwatch_peer(self) -> None:
+        """Stop what `watch_peer` began."""
+        self._readiness.unwatch(self._sock)
+        if not self.deadlines.is_spent:
+            self.deadlines.disarm(Phase.HALF_CLOSED)
+
+    def _on_half_close(self) -> None:
+        self.half_closed = True
+        if not self._answer_begun:
+            self.deadlines.arm(Phase.HALF_CLOSED, trio.current_time() + self.timeouts.half_closed)
+
+    def _on_gone(self) -> None:
+        self.end("client-gone")
+        if self.scope is not None:
+            self.scope.cancel(reason="client-gone")
+
+    # ---- ending
+
+    async def linger(self) -> None:
+        """Shut down our side, then read and drop what still comes, until the peer's FIN or going. A checkpoint.
+
+        Closing a socket that holds unread bytes sends a reset, and a reset may destroy a response that the peer has
+        not read yet (RFC 9112 section 9.6). Returns after at most `Timeouts.linger` seconds, `Timeouts.linger_draining`
+        if the server drains, or after `LINGER_BYTES`.
+        """
+        self.become(State.LINGERING)
+        self.shutdown_write()
+        seconds = self.timeouts.linger_draining if self.draining.is_set() else self.timeouts.linger
+        until = trio.current_time() + seconds
+        # Armed for whoever asks what this connection waits for; the scope here ends the wait first, and in peace.
+        self.deadlines.switch(Phase.LINGER, until)
+        try:
+            with trio.CancelScope(deadline=until):
+                async with self.waiting():
+                    await self._drop_input()
+        finally:
+            if not self.deadlines.is_spent:
+                self.deadlines.disarm(Phase.LINGER)
+
+    async def _drop_input(self) -> None:
+        await trio.lowlevel.checkpoint()
+        dropped = 0
+        while dropped < LINGER_BYTES:
+            try:
+                await self._wait_readable()
+                data = self.receive_nowait()
+            except ConnectionGone:
+                return
+            if data == b"":
+                return
+            dropped += len(data or b"")
+
+    def shutdown_write(self) -> None:
+        """Send our FIN after what was sent before; nothing happens if the connection is lost or closed already."""
+        try:
+            self._sock.shutdown(socket.SHUT_WR)
+        except OSError as error:
+            # A lost connection needs no FIN, and its loss is told by whatever is read or written next.
+            if self._state is not State.CLOSED and not is_connection_lost(error):
+                raise
+
+    def close(self) -> None:
+        """Close the socket, at once. Idempotent; a task that waits for it is woken and gets `ConnectionGone`."""
+        if self._state is State.CLOSED:
+            return
+        self._readiness.unwatch(self._sock)
+        trio.lowlevel.notify_closing(self._sock)
+        self._sock.close()
+        self.become(State.CLOSED)
+
+    def abort(self) -> None:
+        """Close the socket so that the peer sees a reset and knows that something is missing. Idempotent."""
+        if self._state is State.CLOSED:
+            return
+        # macOS refuses options on a connection that is already reset: then nothing is left to abort.
+        with contextlib.suppress(OSError):
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
+
+
+class ConnectionProtocol(Protocol):
+    """What is said on one connection; made by a `ProtocolFactory`, run by the server."""
+
+    async def converse(self) -> None:
+        """Talk until the connection is done. Runs inside the connection's scope; again after a successful `rescue`."""
+        ...
+
+    def rescue(self) -> bool:
+        """The scope has ended. Was this a wait for a head whose bytes have arrived after all? Then keep them.
+
+        True lets `converse` go on in a fresh scope: a request that came in time is not lost to its own deadline.
+        """
+        ...
+
+    async def farewell(self) -> None:
+        """Say the last words that the expired phase calls for, if any; outside the spent scope, under a short one."""
+        ...
+
+
+ProtocolFactory: TypeAlias = Callable[[Connection], ConnectionProtocol]

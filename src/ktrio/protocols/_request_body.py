@@ -1,0 +1,102 @@
+"""Reading one request's body, within its limit and its deadline; what `Request.read` stands on."""
+
+from __future__ import annotations
+
+from typing import final
+
+import trio
+
+from ktrio.http.h1 import BodyEvent, Exchange
+from ktrio.http.policy import Limits, check_body_bytes
+from ktrio.net.connection import Connection, State
+from ktrio.net.deadlines import Allowance, Phase
+
+
+@final
+class RequestBody:
+    """The body of the request of one exchange.
+
+    Legend: I set once · T only by the task that reads.
+    """
+
+    __slots__ = ("_allowance", "_connection", "_data", "_exchange", "_is_reading", "_limits", "_received")
+
+    def __init__(self, connection: Connection, exchange: Exchange, limits: Limits) -> None:
+        self._connection = connection  # I
+        self._exchange = exchange  # I
+        self._limits = limits  # I
+        timeouts = connection.timeouts
+        self._allowance = Allowance(timeouts.body, timeouts.lowest_rate)  # I; its content T
+        self._data: bytes | None = None  # T: the whole body, once read
+        self._received = 0  # T: bytes of it so far
+        self._is_reading = False  # T
+
+    async def read(self) -> bytes:
+        """The whole body; see `ktrio.http.messages.Request.read`. A checkpoint.
+
+        Raises:
+          BodyTooLarge: it is longer than `Limits.body_bytes`, by what its head declares or by what has come.
+          BadRequest: its framing is broken.
+          ConnectionGone: the peer has reset the connection.
+          trio.BusyResourceError: another task is reading it.
+        """
+        await trio.lowlevel.checkpoint()
+        if self._data is None:
+            if self._is_reading:
+                raise trio.BusyResourceError("another task is reading the body of this request")
+            self._is_reading = True
+            try:
+                self._data = await self._read_all()
+            finally:
+                self._is_reading = False
+        return self._data
+
+    async def _read_all(self) -> bytes:
+        check_body_bytes(self._exchange.body_unreceived or 0, self._limits)
+        invitation = self._exchange.send_continue()
+        if invitation:
+            await self._connection.send_all(invitation)
+        pieces: list[bytes] = []
+        while True:
+            event = self._exchange.next_body()
+            if event is BodyEvent.END:
+                return b"".join(pieces)
+            if event is BodyEvent.NEED_DATA:
+                await self._receive()
+            else:
+                self._received += len(event)
+                check_body_bytes(self._received, self._limits)
+                pieces.append(event)
+
+    async def drop(self) -> bool:
+        """Read on and drop, at most `Limits.drain_bytes`, so that the connection can be kept; was that its end?"""
+        dropped = 0
+        while True:
+            event = self._exchange.next_body()
+            if event is BodyEvent.END:
+                return True
+            if event is BodyEvent.NEED_DATA:
+                await self._receive()
+                continue
+            dropped += len(event)
+            if dropped > self._limits.drain_bytes:
+                return False
+
+    async def _receive(self) -> None:
+        """Wait for more bytes, within the allowance; expired, it ends the connection's scope."""
+        connection, deadlines = self._connection, self._connection.deadlines
+        before = connection.state
+        connection.become(State.BODY)
+        deadlines.arm(Phase.BODY, self._allowance.start_wait(trio.current_time()))
+        data = b""
+        try:
+            data = await connection.receive()
+        finally:
+            self._allowance.end_wait(trio.current_time(), len(data))
+            if not deadlines.is_spent:  # else it stays armed, to say why
+                deadlines.disarm(Phase.BODY)
+        connection.become(before)
+        if data:
+            self._exchange.receive_data(data)
+        else:
+            self._exchange.receive_eof()

@@ -1,0 +1,442 @@
+"""HTTP/1.1 on one connection (RFC 9112): heads in, a handler called, responses out, in order.
+
+One request is answered at a time; what a client pipelines behind it stays in the buffer, and beyond that in the kernel.
+The loop `converse` can be entered again after a rescue, so its state is in attributes:
+
+==========  ===========================================================================================================
+state       meaning here
+==========  ===========================================================================================================
+NEW, IDLE   nothing of a request is in; `Phase.HEAD` runs from accept, `Phase.IDLE` from the last response
+HEAD        part of a head is in; `Phase.HEAD` runs from accept or from the head's first byte
+HANDLING    the handler works on a complete head; no deadline of ours, but the peer is watched
+BODY        the handler waits for the body; `Phase.BODY`
+WRITING     a response goes out; `Phase.WRITE` while the peer does not take it
+==========  ===========================================================================================================
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, final
+
+import trio
+
+from ktrio.http.details import RequestDetails, Tell
+from ktrio.http.errors import (
+    BadRequest,
+    HttpError,
+    InternalError,
+    RequestTimeout,
+    ResponseError,
+    ServiceUnavailable,
+)
+from ktrio.http.h1 import Exchange, RequestHead
+from ktrio.http.headers import Headers
+from ktrio.http.messages import Handler, Request, Response
+from ktrio.http.policy import Limits, find_head_end, is_worth_draining, wants_head_only
+from ktrio.http.responses import error_response, render_error
+from ktrio.net.connection import Connection, State
+from ktrio.net.deadlines import Phase
+from ktrio.net.errors import ConnectionGone
+from ktrio.protocols._request_body import RequestBody
+from ktrio.protocols._response_writer import ResponseWriter, close_body
+from ktrio.protocols._watched import watched
+
+log = logging.getLogger("ktrio.http")
+
+# Why a connection was cancelled whose client is told so if it has heard nothing yet.
+_TOLD_UNAVAILABLE: Final = frozenset({"grace", "second-signal", "server-cancelled"})
+
+
+@final
+class Http1:
+    """HTTP/1.1 for one connection.
+
+    Args:
+      handler: answers each request.
+      limits: what is taken from the peer.
+      tell: called once for each request, when it is over.
+      date: the present ``Date``, rendered (RFC 9110 section 6.6.1).
+      server: the ``Server`` field; empty: none.
+
+    Legend: I set once · T only by the connection's task.
+    """
+
+    __slots__ = (
+        "_began",
+        "_buffer",
+        "_connection",
+        "_date",
+        "_exchange",
+        "_handler",
+        "_head",
+        "_head_until",
+        "_limits",
+        "_rescued",
+        "_requests",
+        "_scanned",
+        "_server",
+        "_tell",
+        "_writer",
+    )
+
+    def __init__(
+        self,
+        connection: Connection,
+        handler: Handler,
+        *,
+        limits: Limits,
+        tell: Tell,
+        date: Callable[[], str],
+        server: str,
+    ) -> None:
+        self._connection = connection  # I
+        self._handler = handler  # I
+        self._limits = limits  # I
+        self._tell = tell  # I
+        self._date = date  # I
+        self._server = server  # I
+        self._buffer = bytearray()  # T: received, not yet part of a request
+        self._scanned = 0  # T: bytes of the buffer known to hold no whole head
+        self._rescued: bytes | None = None  # T: what `rescue` found
+        self._requests = 0  # T: heads read
+        self._head_until = connection.opened + connection.timeouts.head  # T: when the head in progress is late
+        self._began = connection.opened  # T: when the present request's first byte came
+        # T: the request in progress, None between requests.
+        self._exchange: Exchange | None = None
+        self._head: RequestHead | None = None
+        self._writer: ResponseWriter | None = None
+
+    # -- the loop
+
+    async def converse(self) -> None:
+        """Answer requests until the connection is done."""
+        while True:
+            head: bytes | None = None
+            try:
+                head = await self._next_head()
+                if head is None:
+                    return
+                self._read(head)
+            except HttpError as error:
+                await self._reject(error, head_only=wants_head_only(head or self._buffer))
+                return
+            if not await self._answer():
+                return
+            if self._buffer:  # pipelined: others have their turn first, of the loop and of the slot
+                async with self._connection.waiting():
+                    await trio.lowlevel.checkpoint()
+
+    async def _next_head(self) -> bytes | None:
+        """The bytes of the next whole head; None if the connection is done: a FIN, or nothing came before draining."""
+        connection = self._connection
+        while True:
+            if self._buffer:
+                end = find_head_end(self._buffer, self._limits, self._scanned)
+                if end is not None:
+                    head = bytes(self._buffer[:end])
+                    del self._buffer[:end]
+                    self._scanned = 0
+                    return head
+                self._scanned = len(self._buffer)
+                if connection.state is not State.HEAD:
+                    self._begin_head()
+            data = await self._receive()
+            if data is None:
+                connection.end("draining")
+                return None
+            if not data:
+                if self._buffer:
+                    raise BadRequest("The connection ended within the head of the request.")
+                connection.end("peer-closed")
+                return None
+            if not self._buffer:
+                self._began = trio.current_time()
+            self._buffer += data
+
+    def _begin_head(self) -> None:
+        """Part of a head is in: the rest has until its deadline, which no later byte renews."""
+        connection = self._connection
+        began = connection.opened if connection.state is State.NEW else self._began
+        self._head_until = began + connection.timeouts.head
+        connection.become(State.HEAD)
+
+    async def _receive(self) -> bytes | None:
+        """Bytes, ``b""`` after the peer's FIN; None if the server drains and nothing of a request has come."""
+        connection = self._connection
+        rescued, self._rescued = self._rescued, None
+        if rescued is not None:
+            return rescued
+        phase, until = Phase.HEAD, self._head_until
+        if connection.state is not State.HEAD:
+            if connection.draining.is_set():
+                async with connection.waiting():
+                    await trio.lowlevel.checkpoint()
+                return connection.receive_nowait()
+            if connection.state is not State.NEW:
+                phase, until = Phase.IDLE, trio.current_time() + connection.timeouts.idle
+                connection.become(State.IDLE)
+        data = await connection.receive(wait_first=True, phase=phase, until=until)
+        if connection.deadlines.is_spent:  # the bytes came in the turn of expiry: go on in a fresh scope
+            self._rescued = data
+            await trio.lowlevel.checkpoint()
+        return data
+
+    def rescue(self) -> bool:
+        """The scope has ended: if this was a wait for a head, keep what came in that very turn.
+
+        An expired head is kept only if that completes it.
+        """
+        connection = self._connection
+        if self._rescued is None and (connection.is_quiet or connection.state is State.HEAD):
+            self._rescued = connection.receive_nowait()
+        if self._rescued is None:
+            return False
+        is_late = connection.deadlines.expired(trio.current_time()) is Phase.HEAD
+        if is_late and not self._completes_head(self._rescued):
+            self._buffer += self._rescued
+            self._rescued = None
+            return False
+        connection.deadlines.disarm(Phase.HEAD)
+        connection.deadlines.disarm(Phase.IDLE)
+        return True
+
+    def _completes_head(self, data: bytes) -> bool:
+        try:
+            return find_head_end(self._buffer + data, self._limits, self._scanned) is not None
+        except HttpError:
+            return True  # it completes the picture: the loop will say so
+
+    # -- one request
+
+    def _read(self, head: bytes) -> None:
+        """Begin an exchange: from here on an answer is owed."""
+        self._exchange, self._head = Exchange.read_head(head, self._limits)
+        self._exchange.receive_data(bytes(self._buffer))
+        self._buffer.clear()
+        self._requests += 1
+        self._writer = ResponseWriter(self._connection, self._exchange)
+        self._connection.owes_answer = True
+        self._connection.become(State.HANDLING)
+
+    async def _answer(self) -> bool:
+        """Call the handler and send its response; may another request follow?"""
+        connection, exchange, head, writer = self._connection, self._exchange, self._head, self._writer
+        assert exchange is not None
+        assert head is not None
+        assert writer is not None
+        body = RequestBody(connection, exchange, self._limits)
+        try:
+            response = await self._call_handler(head, body)
+            try:
+                await self._send(response, exchange, writer)
+            finally:
+                await close_body(response)
+        except ConnectionGone:
+            connection.end("client-gone")
+            self._finish()
+            raise
+        finally:
+            connection.unwatch_peer()
+        if connection.owes_answer:  # the response broke off; its error was logged
+            self._finish()
+            return False
+        connection.answered += 1
+        may_follow = exchange.reusable or (not exchange.closes and await self._drop_body(body))
+        self._buffer += exchange.take_leftover()
+        self._finish()
+        self._began = trio.current_time()
+        if not may_follow:
+            await self._close_politely()
+        return may_follow
+
+    async def _call_handler(self, head: RequestHead, body: RequestBody) -> Response:
+        """The handler's response, or the one that its error calls for. Barrier: a handler's error costs its request."""
+        connection = self._connection
+        request = Request(
+            method=head.method,
+            target=head.target,
+            path=head.path,
+            query=head.query,
+            version=head.version,
+            headers=head.headers,
+            peer=connection.peer,
+            draining=connection.draining,
+            body_reader=body,
+        )
+        try:
+            response: object = await watched(self._handler(request), connection.watch_peer)
+            if isinstance(response, Response):
+                return response
+            raise TypeError(f"the handler returned {response!r}, not a Response")
+        except Exception as error:
+            expected = _expected_error(error)
+            if expected is None:
+                log.exception("the handler of %s %s raised", head.method, head.target)
+                expected = InternalError("The server met an unexpected error.")
+            return error_response(expected)
+
+    async def _send(self, response: Response, exchange: Exchange, writer: ResponseWriter) -> None:
+        """Send the response; `owes_answer` stays true if it broke off."""
+        head = self._head
+        assert head is not None
+        try:
+            try:
+                await writer.send(response, common=self._common_headers(), close=self._must_close(exchange))
+            except ResponseError:
+                if writer.status:
+                    raise
+                log.exception("the handler of %s %s gave a response that cannot be sent", head.method, head.target)
+                fallback = error_response(InternalError("The server met an unexpected error."))
+                await writer.send(fallback, common=self._common_headers(), close=True)
+        except ConnectionGone:
+            raise
+        except Exception as error:
+            gone = _connection_gone(error)
+            if gone is not None:
+                raise gone from error
+            self._connection.end("error")
+            log.exception("the response to %s %s broke off", head.method, head.target)
+            return
+        self._connection.owes_answer = False
+
+    def _must_close(self, exchange: Exchange) -> bool:
+        """Is this the connection's last response?"""
+        return (
+            self._connection.draining.is_set()
+            or self._requests >= self._limits.requests_per_connection
+            or exchange.awaits_continue
+            or not (exchange.body_complete or is_worth_draining(exchange.body_unreceived, self._limits))
+        )
+
+    def _common_headers(self) -> Headers:
+        headers = Headers((("date", self._date()),))
+        if self._server:
+            headers.add("server", self._server)
+        return headers
+
+    async def _drop_body(self, body: RequestBody) -> bool:
+        """Read what is left of a body that the handler did not want, so that the next request can be read."""
+        try:
+            return await body.drop()
+        except HttpError:
+            return False  # the answer is out; the framing behind it is lost
+
+    def _finish(self) -> None:
+        """The request in progress is over: tell it."""
+        head, writer = self._head, self._writer
+        self._exchange = self._head = self._writer = None
+        if head is None or writer is None:
+            return
+        self._tell_request(head, writer.status, writer.body_bytes)
+
+    def _tell_request(self, head: RequestHead | None, status: int, body_bytes: int) -> None:
+        connection = self._connection
+        duration = trio.current_time() - self._began
+        self._tell(
+            RequestDetails(
+                method=head.method if head else "",
+                target=head.target if head else "",
+                version=head.version if head else "",
+                status=status,
+                peer=connection.peer,
+                bytes_sent=body_bytes,
+                duration=duration,
+                started=time.time() - duration,
+                user_agent=head.headers.get("user-agent") if head else None,
+                referer=head.headers.get("referer") if head else None,
+                reason=connection.reason,
+            )
+        )
+
+    # -- the end
+
+    async def _close_politely(self) -> None:
+        """End after an answer that said close; linger only where unread input may be left."""
+        connection = self._connection
+        if connection.draining.is_set():
+            connection.end("draining")
+        elif self._requests >= self._limits.requests_per_connection:
+            connection.end("max-requests")
+        else:
+            connection.end("answered")
+        try:
+            if self._buffer or connection.receive_nowait():
+                await connection.linger()
+        except ConnectionGone:
+            return  # it has closed first, after its answer
+
+    async def _reject(self, error: HttpError, *, head_only: bool) -> None:
+        """A head that cannot be read: say why, and close, because nobody knows where the next one begins."""
+        self._connection.end("bad-request")
+        await self._say_error(error, head_only=head_only)
+
+    async def _say_error(self, error: HttpError, *, head_only: bool) -> None:
+        """Send an error as the connection's last response, tell it, and linger."""
+        connection = self._connection
+        connection.become(State.WRITING)
+        message = render_error(error, date=self._date(), head_only=head_only, server=self._server or None)
+        status = 0
+        try:
+            await connection.send_all(message)
+            status = error.status
+            connection.owes_answer = False
+        finally:
+            self._tell_request(self._head, status, 0)
+            self._exchange = self._head = self._writer = None
+        await connection.linger()
+
+    async def farewell(self) -> None:
+        """Last words, if a request was begun and nothing sent: 408 after its deadline, 503 at a shutdown, 500."""
+        await trio.lowlevel.checkpoint()
+        error = self._last_words()
+        if error is None or (self._writer is not None and self._writer.status):
+            self._finish()
+        else:
+            with contextlib.suppress(ConnectionGone):  # then nobody is there to hear them
+                await self._say_error(error, head_only=self._head is not None and self._head.method == "HEAD")
+
+    def _last_words(self) -> HttpError | None:
+        """What the reason for the end calls for, if anything can be said."""
+        reason = self._connection.reason
+        if reason == "head-timeout" and self._buffer:
+            return RequestTimeout("The head of the request did not come in time.")
+        if self._head is None:
+            return None
+        if reason == "body-timeout":
+            return RequestTimeout("The body of the request did not come in time.")
+        if reason in _TOLD_UNAVAILABLE:
+            return ServiceUnavailable("The server is shutting down.")
+        if reason == "error":
+            return InternalError("The server met an unexpected error.")
+        return None
+
+
+def _leaves(error: BaseException) -> list[BaseException]:
+    """The exceptions a group holds, at whatever depth; of any other exception itself."""
+    if isinstance(error, BaseExceptionGroup):
+        return [leaf for each in error.exceptions for leaf in _leaves(each)]
+    return [error]
+
+
+def _connection_gone(error: Exception) -> ConnectionGone | None:
+    """The loss of the connection, if that is what an error is about, though a handler's nursery has wrapped it."""
+    return next((leaf for leaf in _leaves(error) if isinstance(leaf, ConnectionGone)), None)
+
+
+def _expected_error(error: Exception) -> HttpError | None:
+    """The answer that a handler's error stands for: an `HttpError`, or a group of nothing else. None: unexpected.
+
+    Raises the `ConnectionGone` inside, if there is one: nobody is there to be answered.
+    """
+    gone = _connection_gone(error)
+    if gone is not None:
+        raise gone from error
+    leaves = _leaves(error)
+    first = leaves[0]
+    if isinstance(first, HttpError) and all(isinstance(leaf, HttpError) for leaf in leaves):
+        return first
+    return None

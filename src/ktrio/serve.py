@@ -1,0 +1,345 @@
+"""The composition root: wires workqueue, network, protocol and handler into servers; may name everything.
+
+`serve_http` and `serve_echo` are for any Trio program: they install no signal handlers and print nothing. `run_command`
+is for a program that is nothing but a server: it owns the signals and the exit status.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import resource
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from socket import socket as Socket
+from typing import Final, Protocol, TypeAlias, final
+
+import trio
+
+from ktrio.config import CommandSettings, QueueOptions
+from ktrio.handlers.files import RootError, files
+from ktrio.http.dates import format_http_date
+from ktrio.http.details import RequestDetails, Tell
+from ktrio.http.errors import ServiceUnavailable
+from ktrio.http.messages import Handler
+from ktrio.http.policy import Limits
+from ktrio.http.responses import render_error
+from ktrio.instrumentation.access_log import AccessLog
+from ktrio.net.addresses import Address, describe, parse_address, url_of
+from ktrio.net.connection import Connection, ProtocolFactory
+from ktrio.net.deadlines import Timeouts
+from ktrio.net.errors import AddressError, ListenError
+from ktrio.net.listeners import Listener, open_listeners
+from ktrio.protocols.echo import Echo
+from ktrio.protocols.http1 import Http1
+from ktrio.server.lifecycle import Server, ServerOptions
+from ktrio.server.signals import forwarding, status_of
+from ktrio.workqueue import WQ_UNBOUND, Work, Workqueue, open_supervisor
+
+log = logging.getLogger("ktrio.server")
+
+Where: TypeAlias = Address | Socket | str | int
+
+DEFAULT_HTTP: Final = "127.0.0.1:8081"  # khttpd's port
+DEFAULT_ECHO: Final = "127.0.0.1:12345"  # kecho's port
+SERVER_NAME: Final = "ktrio"
+# Echo's idle timeout in seconds: a person at a terminal thinks longer than a browser.
+ECHO_IDLE: Final = 300.0
+# What is wrong with what was asked for, in one line each.
+STARTUP_ERRORS: Final = (AddressError, ListenError, RootError)
+# Seconds from the cancellation of what did not finish to `os._exit`, for a handler that shields itself.
+LAST_RESORT_AFTER: Final = 2.0
+
+
+def _tell_nobody(_details: RequestDetails) -> None:
+    """The `Tell` of a server without an access log."""
+
+
+def _render_date() -> Callable[[], str]:
+    """The present ``Date``, rendered once a second (RFC 9110 section 6.6.1)."""
+    second, rendered = 0, ""
+
+    def date() -> str:
+        nonlocal second, rendered
+        now = int(time.time())
+        if now != second:
+            second, rendered = now, format_http_date(now)
+        return rendered
+
+    return date
+
+
+async def serve_http(
+    handler: Handler,
+    *addresses: Where,
+    options: ServerOptions | None = None,
+    timeouts: Timeouts | None = None,
+    limits: Limits | None = None,
+    queue: QueueOptions | None = None,
+    workqueue: Workqueue | None = None,
+    tell: Tell = _tell_nobody,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve HTTP/1.1 until shut down or cancelled; ``await nursery.start(serve_http, handler)`` gives back a `Server`.
+
+    Does not return before every connection has ended, by whichever road it leaves.
+
+    Args:
+      handler: an async function from `Request` to `Response`; its exceptions become a 500 and one log record.
+      addresses: where to listen: ``"127.0.0.1:8081"`` (the default), ``"[::1]:0"``, ``"unix:/path"``, ``"fd:3"``, a port
+        number on 127.0.0.1, an `Address`, or a listening socket, which is closed in the end.
+      options: connections, backlog, grace.
+      timeouts: how long each wait for a peer may last.
+      limits: how much is taken from a peer.
+      queue: simulated CPUs, capacity and max_active of the workqueue it makes for itself.
+      workqueue: run connections on this queue instead, which others may use as well.
+      tell: called once for each request when it is over; a plain function that does not block.
+
+    Raises:
+      AddressError, ListenError: an address cannot be used; the message says which and why.
+      ValueError: both `queue` and `workqueue` were given.
+    """
+    limits = limits or Limits()
+    date = _render_date()
+    refusal = render_error(ServiceUnavailable("The server is out of resources.", retry_after=1), date=date())
+
+    def make_protocol(connection: Connection) -> Http1:
+        return Http1(connection, handler, limits=limits, tell=tell, date=date, server=SERVER_NAME)
+
+    await _serve(
+        "http",
+        make_protocol,
+        addresses or (DEFAULT_HTTP,),
+        options=options or ServerOptions(),
+        timeouts=timeouts or Timeouts(),
+        queue=queue,
+        workqueue=workqueue,
+        refusal=refusal,
+        task_status=task_status,
+    )
+
+
+async def serve_echo(
+    *addresses: Where,
+    options: ServerOptions | None = None,
+    timeouts: Timeouts | None = None,
+    queue: QueueOptions | None = None,
+    workqueue: Workqueue | None = None,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve TCP echo until shut down or cancelled; ``await nursery.start(serve_echo)`` gives back a `Server`.
+
+    Arguments and errors as of `serve_http`; the default address is 127.0.0.1:12345, the default idle timeout 300 s.
+    """
+    await _serve(
+        "echo",
+        Echo,
+        addresses or (DEFAULT_ECHO,),
+        options=options or ServerOptions(),
+        timeouts=timeouts or Timeouts(idle=ECHO_IDLE),
+        queue=queue,
+        workqueue=workqueue,
+        refusal=b"",
+        task_status=task_status,
+    )
+
+
+async def _serve(
+    name: str,
+    make_protocol: ProtocolFactory,
+    addresses: tuple[Where, ...],
+    *,
+    options: ServerOptions,
+    timeouts: Timeouts,
+    queue: QueueOptions | None,
+    workqueue: Workqueue | None,
+    refusal: bytes,
+    task_status: trio.TaskStatus[Server],
+) -> None:
+    if queue is not None and workqueue is not None:
+        raise ValueError("pass either queue (options of a workqueue to make) or workqueue (one to use), not both")
+    with ExitStack() as opened:
+        listeners: list[Listener] = []
+        for where in addresses:
+            address = parse_address(where) if isinstance(where, str | int) else where
+            for listener in await open_listeners(address, backlog=options.backlog):
+                opened.callback(listener.close)
+                listeners.append(listener)
+
+        async def run_on(queue: Workqueue) -> None:
+            server = Server(
+                listeners, make_protocol, queue, options=options, timeouts=timeouts, refusal=refusal
+            )
+            await server.run(task_status=task_status)
+
+        if workqueue is not None:
+            await run_on(workqueue)
+            return
+        own = queue or QueueOptions()
+        async with open_supervisor(own.cpus, capacity=own.capacity) as supervisor:
+            own_queue = supervisor.alloc_workqueue(name, WQ_UNBOUND, own.max_active, on_error=_log_error)
+            await run_on(own_queue)
+            await own_queue.destroy()
+
+
+def _log_error(work: Work, error: Exception) -> None:
+    """The `on_error` of a server's own queue; connections report theirs themselves, so this is never to be seen."""
+    log.error("%s failed", work.name, exc_info=error)
+
+
+# -- for a program that is nothing but a server
+
+
+class Narrator(Protocol):
+    """What a command says while it serves; plain functions."""
+
+    def started(self, server: Server) -> None:
+        """It accepts connections."""
+        ...
+
+    def draining(self, server: Server, signum: int) -> None:
+        """The first signal has come."""
+        ...
+
+    def waiting(self, server: Server) -> None:
+        """It still drains; called once a second."""
+        ...
+
+    def ended(self, server: Server, seconds: float) -> None:
+        """It is over, `seconds` after the first signal."""
+        ...
+
+
+def exit_status(cut: int, forced_by: int | None) -> int:
+    """The status of a command that was told to stop: 128 + n if a second signal forced it, 4 if an answer was cut, or 0."""
+    if forced_by is not None:
+        return status_of(forced_by)
+    return 4 if cut else 0
+
+
+def raise_open_file_limit() -> tuple[int, int]:
+    """Raise the limit on open files to the hard one; the limit before and after."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError):  # macOS calls its hard limit infinite and refuses it
+        return soft, soft
+    return soft, hard
+
+
+def run_http_command(settings: CommandSettings, narrator: Narrator, write_log: Callable[[str], object]) -> int:
+    """Run ``ktrio serve``: the folder of `settings`, until signalled; the exit status.
+
+    Raises:
+      RootError, ListenError, AddressError: it cannot be served, in one line.
+    """
+    handler = files(settings.folder or ".")
+    tell = AccessLog(write_log) if settings.access_log else _tell_nobody
+
+    async def serve(*, task_status: trio.TaskStatus[Server]) -> None:
+        await serve_http(
+            handler,
+            *settings.addresses,
+            options=settings.server,
+            timeouts=settings.timeouts,
+            limits=settings.limits,
+            queue=settings.queue,
+            tell=tell,
+            task_status=task_status,
+        )
+
+    return trio.run(_run_until_signalled, serve, narrator)
+
+
+def run_echo_command(settings: CommandSettings, narrator: Narrator) -> int:
+    """Run ``ktrio echo`` until signalled; the exit status. Raises as `run_http_command`."""
+
+    async def serve(*, task_status: trio.TaskStatus[Server]) -> None:
+        await serve_echo(
+            *settings.addresses,
+            options=settings.server,
+            timeouts=settings.timeouts,
+            queue=settings.queue,
+            task_status=task_status,
+        )
+
+    return trio.run(_run_until_signalled, serve, narrator)
+
+
+class _Serve(Protocol):
+    def __call__(self, *, task_status: trio.TaskStatus[Server]) -> Awaitable[None]: ...
+
+
+@final
+@dataclass(slots=True)
+class _Signalled:
+    """What signals have asked for; changed only by the callback of `forwarding` (S)."""
+
+    first_at: float = 0.0
+    early: int | None = None  # a signal that came before the server had started
+    forced_by: int | None = None  # the second signal, if anything was left for it to force
+
+
+async def _run_until_signalled(serve: _Serve, narrator: Narrator) -> int:
+    """Serve until told to stop by signals, and tell the story; the exit status."""
+    state = _Signalled()
+    server: Server | None = None
+
+    def on_signal(signum: int, count: int) -> None:
+        if server is None:
+            state.early = signum
+            nursery.cancel_scope.cancel(reason="signalled before the start")
+        elif count == 1:
+            state.first_at = trio.current_time()
+            narrator.draining(server, signum)
+            server.begin_shutdown()
+        else:
+            if server.statistics().open:
+                state.forced_by = signum
+            server.force_shutdown("second-signal")
+
+    with forwarding(on_signal), _single_error_unwrapped():
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(_serve_then_cancel, serve, nursery.cancel_scope)
+            narrator.started(server)
+            nursery.start_soon(_narrate_drain, server, narrator)
+            nursery.start_soon(_leave_as_last_resort, server, narrator, state)
+    if server is None:
+        return status_of(state.early or 0)
+    narrator.ended(server, trio.current_time() - state.first_at)
+    return exit_status(server.statistics().cut, state.forced_by)
+
+
+@contextmanager
+def _single_error_unwrapped() -> Iterator[None]:
+    """What a nursery of ours raises in a group of one, the address that cannot be bound say, is raised by itself."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
+
+
+async def _serve_then_cancel(
+    serve: _Serve, scope: trio.CancelScope, *, task_status: trio.TaskStatus[Server]
+) -> None:
+    await serve(task_status=task_status)
+    scope.cancel(reason="the server has ended")
+
+
+async def _narrate_drain(server: Server, narrator: Narrator) -> None:
+    await server.draining.wait()
+    while True:
+        await trio.sleep(1)
+        narrator.waiting(server)
+
+
+async def _leave_as_last_resort(server: Server, narrator: Narrator, state: _Signalled) -> None:
+    """A handler that shields itself can hold everything up but this."""
+    await server.cutting.wait()
+    await trio.sleep(LAST_RESORT_AFTER)
+    narrator.ended(server, trio.current_time() - state.first_at)
+    os._exit(exit_status(server.statistics().cut, state.forced_by))

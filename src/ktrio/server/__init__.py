@@ -1,0 +1,1 @@
+"""Accept, admit, supervise, drain: connections as work items; knows no protocol by name."""

@@ -1,0 +1,164 @@
+"""Accept connections: permission first, then `accept`, then straight onto the roster.
+
+A full descriptor table is no error of anybody who is connected. One descriptor is held in reserve: with it the acceptor
+takes one client in, refuses it politely and closes it, says so in the log once per burst, and tries again a little
+later, or as soon as a connection has left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import Final, final
+
+import trio
+
+from ktrio.net.connection import Connection
+from ktrio.net.errors import ACCEPT_EXHAUSTED, ACCEPT_IGNORED
+from ktrio.net.listeners import Listener
+from ktrio.net.readiness import Readiness
+from ktrio.server.admission import Verdict, verdict
+from ktrio.server.dispatch import Dispatch
+from ktrio.server.roster import Roster
+
+log = logging.getLogger("ktrio.server")
+
+# Seconds between two tries while descriptors are short; Trio's and libuv's figure.
+PAUSE_WHEN_EXHAUSTED: Final = 0.1
+# Accepts in one turn of the loop: about 1 ms of them, then others have theirs.
+ACCEPTS_A_TURN: Final = 32
+
+MakeConnection = Callable[[socket.socket, str, Listener], Connection]
+
+
+@final
+class Acceptor:
+    """Accepts for all listeners of one server.
+
+    Legend: I set once · S changed only in one synchronous stretch.
+    """
+
+    def __init__(
+        self,
+        *,
+        roster: Roster,
+        dispatch: Dispatch,
+        readiness: Readiness,
+        make_connection: MakeConnection,
+        max_connections: int,
+        refusal: bytes,
+    ) -> None:
+        self._roster = roster  # I
+        self._dispatch = dispatch  # I
+        self._readiness = readiness  # I
+        self._make_connection = make_connection  # I
+        self._max_connections = max_connections  # I
+        self._refusal = refusal  # I: what a client gets to read that cannot be served
+        self._reserve: int | None = None  # S: the descriptor in reserve
+        self._exhausted = False  # S: inside a burst of refusals
+        self.made_room = 0  # S: connections asked to leave in favour of others
+        self.refused = 0  # S: clients refused for want of descriptors
+
+    def open(self) -> None:
+        """Take the descriptor that is held in reserve."""
+        if self._reserve is None:
+            with contextlib.suppress(OSError):  # short already: the next refusal goes without it
+                self._reserve = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Give the reserve back. Idempotent."""
+        if self._reserve is not None:
+            os.close(self._reserve)
+            self._reserve = None
+
+    async def accept_forever(self, listener: Listener) -> None:
+        """Accept on `listener` until cancelled."""
+        while True:
+            await self._readiness.wait_readable(listener.socket)
+            await self._wait_for_room()
+            for _ in range(ACCEPTS_A_TURN):
+                if not await self._accept_one(listener) or len(self._roster) >= self._max_connections:
+                    break
+
+    async def _wait_for_room(self) -> None:
+        """Ask for permission, with a client waiting in the backlog."""
+        while True:
+            answer = verdict(len(self._roster), self._max_connections, self._roster.quiet)
+            if answer is Verdict.ADMIT:
+                return
+            if answer is Verdict.MAKE_ROOM:
+                self._roster.make_room()
+                self.made_room += 1
+            await self._roster.wait_change()
+
+    async def _accept_one(self, listener: Listener) -> bool:
+        """Accept one connection; False if nobody waits, or after a pause for want of descriptors."""
+        try:
+            self._take(listener)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            if error.errno in ACCEPT_IGNORED:  # the client left before we came to it
+                return True
+            if error.errno not in ACCEPT_EXHAUSTED:
+                raise
+            await self._survive_exhaustion(listener, error)
+            return False
+        if self._exhausted:
+            self._exhausted = False
+            log.warning("accepting again on %s", listener)
+        return True
+
+    def _take(self, listener: Listener) -> None:
+        sock, peer = listener.accept()
+        self._dispatch.enqueue(self._make_connection(sock, peer, listener))
+
+    def accept_waiting(self, listener: Listener, most: int) -> int:
+        """Accept whoever waits in the backlog right now, at most `most`, whatever the limits; how many that were.
+
+        For the beginning of a shutdown: those clients have sent their requests already.
+        """
+        accepted = 0
+        while accepted < most:
+            try:
+                self._take(listener)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                if error.errno not in ACCEPT_IGNORED:  # short of descriptors: the rest is refused by the close
+                    break
+            else:
+                accepted += 1
+        return accepted
+
+    async def _survive_exhaustion(self, listener: Listener, error: OSError) -> None:
+        """No descriptor left: make room if somebody is quiet, else refuse one client; then wait a little."""
+        if not self._exhausted:
+            self._exhausted = True
+            log.warning(
+                "out of resources (%s): accepting on %s pauses; raise the limit (ulimit -n) or lower max_connections",
+                errno.errorcode.get(error.errno or 0, "?"),
+                listener,
+            )
+        if self._roster.quiet:
+            self._roster.make_room()
+            self.made_room += 1
+        elif self._reserve is not None:
+            self.close()
+            self._refuse_one(listener)
+            self.open()
+        with trio.move_on_after(PAUSE_WHEN_EXHAUSTED):
+            await self._roster.wait_departure()
+
+    def _refuse_one(self, listener: Listener) -> None:
+        with contextlib.suppress(OSError):  # another thread was faster with the descriptor, or the client left
+            sock, _peer = listener.accept()
+            self.refused += 1
+            with sock:
+                sock.send(self._refusal)
+                sock.shutdown(socket.SHUT_WR)
+                sock.recv(1 << 16)  # unread input would turn the close into a reset, and that destroy the refusal

@@ -1,0 +1,131 @@
+"""Connections as work items: the only module that knows both workqueues and connections.
+
+Each connection is one `Work`, queued so that it starts parked: waiting for bytes costs neither slot nor place, and a
+slot is taken when a request's first byte is there. The item runs the protocol inside the connection's scope, the
+``trio.move_on_at`` whose deadline `Deadlines` moves. When that scope ends, the protocol is asked whether the bytes it
+waited for have come after all (then it goes on in a fresh scope), and else says its last words under a short one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
+from functools import partial
+from typing import final
+
+import trio
+
+from ktrio.net.connection import Connection, ConnectionProtocol, ProtocolFactory
+from ktrio.net.deadlines import Phase
+from ktrio.net.errors import ConnectionGone
+from ktrio.server.roster import Roster
+from ktrio.workqueue import Work, Workqueue, parked
+
+log = logging.getLogger("ktrio.server")
+
+
+def reason_of_spent_scope(expired: Phase | None, leaving: str) -> str:
+    """Why a connection's scope ended: a phase that lasted too long, or that it was asked to leave."""
+    if expired is Phase.HALF_CLOSED:
+        return "client-gone"
+    if expired is not None:
+        return f"{expired.value}-timeout"
+    return leaving or "server-cancelled"
+
+
+def _parking_of_this_task() -> Callable[[], AbstractAsyncContextManager[None]]:
+    """`parked` for the calling item's own task; in a task that a handler started, waiting parks nothing."""
+    owner = trio.lowlevel.current_task()
+
+    def waiting() -> AbstractAsyncContextManager[None]:
+        return parked() if trio.lowlevel.current_task() is owner else nullcontext()
+
+    return waiting
+
+
+@final
+class Dispatch:
+    """Turns accepted connections into work items of one queue.
+
+    Legend: I set once · S changed only in one synchronous stretch.
+    """
+
+    def __init__(self, workqueue: Workqueue, roster: Roster, make_protocol: ProtocolFactory) -> None:
+        self._workqueue = workqueue  # I
+        self._roster = roster  # I
+        self._make_protocol = make_protocol  # I
+        self.errors = 0  # S: unexpected errors of protocols
+
+    def enqueue(self, connection: Connection) -> None:
+        """Put a fresh connection on the roster and on the queue. If the queue takes nothing any more, it is closed."""
+        work = Work(
+            self._serve,
+            connection,
+            on_discard=partial(self._discard, connection),
+            name=f"connection {connection.peer}",
+        )
+        self._roster.add(connection, work)
+        try:
+            self._workqueue.queue_work(work, parked=True)
+        except BaseException:
+            self._discard(connection)
+            raise
+
+    def _discard(self, connection: Connection) -> None:
+        """No worker will ever serve it (`on_discard`)."""
+        connection.end("server-cancelled")
+        connection.close()
+        self._roster.remove(connection)
+
+    async def _serve(self, connection: Connection) -> None:
+        """The work item of one connection, from its first step to its close. Barrier: an error costs its connection."""
+        try:
+            connection.waiting = _parking_of_this_task()
+            self._roster.taken(connection)
+            await self._converse_to_the_end(connection, self._make_protocol(connection))
+        except ConnectionGone:
+            connection.end("peer-reset")
+        except Exception as error:
+            self.errors += 1
+            connection.end("error")
+            log.exception("unexpected error on %r", connection, exc_info=error)
+        finally:
+            connection.end("server-cancelled")
+            if connection.owes_answer:
+                connection.abort()  # the peer must not take a torso for the whole
+            else:
+                connection.close()
+            self._roster.remove(connection)
+
+    async def _converse_to_the_end(self, connection: Connection, protocol: ConnectionProtocol) -> None:
+        try:
+            while not await self._converse_in_scope(connection, protocol):
+                if connection.reason or not protocol.rescue():
+                    expired = connection.deadlines.expired(trio.current_time())
+                    connection.end(reason_of_spent_scope(expired, connection.leaving))
+                    await self._farewell(connection, protocol)
+                    return
+                connection.leaving = ""
+        except ConnectionGone:
+            raise
+        except BaseException as error:
+            connection.end("error" if isinstance(error, Exception) else "server-cancelled")
+            await self._farewell(connection, protocol)
+            raise
+
+    async def _converse_in_scope(self, connection: Connection, protocol: ConnectionProtocol) -> bool:
+        """Let the protocol talk; False if the connection's scope ended it."""
+        with trio.move_on_at(math.inf) as scope:
+            connection.scope = scope
+            connection.deadlines.attach(scope)
+            await protocol.converse()
+        connection.scope = None
+        connection.deadlines.detach()
+        return not scope.cancelled_caught
+
+    async def _farewell(self, connection: Connection, protocol: ConnectionProtocol) -> None:
+        """Last words, outside the spent scope; shielded, because whoever cancelled us wants them said, but not for long."""
+        with trio.move_on_after(connection.timeouts.farewell, shield=True):
+            await protocol.farewell()

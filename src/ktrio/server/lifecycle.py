@@ -1,0 +1,269 @@
+"""The order of start and stop: one server from its first accept to its last goodbye.
+
+Start: the services that connections need, then the acceptors, then ``task_status.started(server)``. Stop, by whichever
+road: accepting ends, then the connections, then the services they used. The phases of a shutdown:
+
+1. Whoever waits in the backlog is accepted, the listeners are closed, and only then is everybody told: quiet
+   connections leave, those at work see ``draining`` and finish.
+2. When the last is done, or after the grace, or when forced, what is left is cancelled with a reason.
+3. One second later the sockets of what is still there are closed and their names logged; then only handlers that shield
+   themselves are waited for. No connection outlives `Server.run`.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import resource
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import trio
+
+from ktrio.net.addresses import Address, describe
+from ktrio.net.connection import Connection, ProtocolFactory
+from ktrio.net.deadlines import Timeouts
+from ktrio.net.listeners import Listener
+from ktrio.net.readiness import Readiness
+from ktrio.server.acceptor import Acceptor
+from ktrio.server.admission import default_max_connections
+from ktrio.server.dispatch import Dispatch
+from ktrio.server.roster import Roster
+from ktrio.workqueue import Workqueue
+
+log = logging.getLogger("ktrio.server")
+
+# Seconds from the cancellation of a connection to the closing of its socket under it.
+ABORT_AFTER: Final = 1.0
+# Seconds between two looks at who still shields itself from the end; each look is a log line.
+STILL_WAITING: Final = 10.0
+# Seconds between two looks at what slow readers have taken.
+PROGRESS_INTERVAL: Final = 2.0
+
+
+def _open_file_limit() -> int:
+    """The soft limit on open files in force."""
+    soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 1 << 20 if soft == resource.RLIM_INFINITY else soft
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """What a server allows itself.
+
+    Raises:
+      ValueError: a value out of range, with the value in the message.
+    """
+
+    max_connections: int | None = None
+    """Connections open at once; beyond it the longest-idle one makes room, or clients wait in the backlog. None: three
+    quarters of the limit on open files, at most 65 536."""
+    backlog: int = 1024
+    """Clients the kernel lets wait to be accepted; also how many are still accepted when a shutdown begins."""
+    grace: float = 8.0
+    """Seconds that requests in progress have to finish once shutdown has begun."""
+
+    def __post_init__(self) -> None:
+        if self.max_connections is not None and self.max_connections < 1:
+            raise ValueError(f"max_connections must be at least 1, not {self.max_connections}")
+        if self.backlog < 1:
+            raise ValueError(f"backlog must be at least 1, not {self.backlog}")
+        if not (math.isfinite(self.grace) and self.grace >= 0):
+            raise ValueError(f"grace must be a finite number of seconds, 0 or more, not {self.grace}")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerStatistics:
+    """What a server is doing, and has done."""
+
+    open: int
+    """Connections accepted and not closed."""
+    quiet: int
+    """Of those: nothing received yet, or idle between requests."""
+    owing: int
+    """Of those: a complete request is in and its answer incomplete."""
+    accepted: int
+    """Connections accepted, ever."""
+    answered: int
+    """Answers completed, ever (echo: connections that ended in peace)."""
+    cut: int
+    """Answers cut off by the grace or by a second signal, ever."""
+    made_room: int
+    """Connections asked to leave in favour of others, ever."""
+    refused: int
+    """Clients refused because no descriptor was left, ever."""
+    errors: int
+    """Connections that ended with an unexpected error, ever."""
+    reasons: dict[str, int]
+    """Why connections ended, and how many for each reason."""
+    draining: bool
+    """Has shutdown begun?"""
+
+
+@final
+class Server:
+    """A running server; what ``await nursery.start(serve_http, …)`` gives back.
+
+    Legend: I set once · T only by the task in `run` · S changed only in one synchronous stretch.
+    """
+
+    def __init__(
+        self,
+        listeners: Sequence[Listener],
+        make_protocol: ProtocolFactory,
+        workqueue: Workqueue,
+        *,
+        options: ServerOptions,
+        timeouts: Timeouts,
+        refusal: bytes,
+    ) -> None:
+        self.options: Final = options  # I
+        self.max_connections: Final = options.max_connections or default_max_connections(_open_file_limit())  # I
+        """The ceiling in force."""
+        self.timeouts: Final = timeouts  # I
+        self.addresses: Final[tuple[Address, ...]] = tuple(listener.address for listener in listeners)  # I
+        """The addresses bound, with the real port where 0 was asked for."""
+        self.draining: Final = trio.Event()  # I
+        """Set once, when everybody is told that shutdown has begun."""
+        self.cutting: Final = trio.Event()  # I
+        """Set when what has not finished is being cancelled."""
+        self._listeners = list(listeners)  # T
+        self._readiness = Readiness()  # I
+        self._roster = Roster()  # I
+        self._dispatch = Dispatch(workqueue, self._roster, make_protocol)  # I
+        self._acceptor = Acceptor(
+            roster=self._roster,
+            dispatch=self._dispatch,
+            readiness=self._readiness,
+            make_connection=self._make_connection,
+            max_connections=self.max_connections,
+            refusal=refusal,
+        )  # I
+        self._asked = trio.Event()  # I: shutdown was asked for
+        self._ended = trio.Event()  # I: `run` is done with every connection
+        self._patience = trio.CancelScope()  # I: around the wait for connections to finish; its deadline is the grace
+        self._cut_reason = "grace"  # S: why those that do not finish are cancelled
+        self._grace = options.grace  # S
+
+    # -- for the user
+
+    def begin_shutdown(self, *, grace: float | None = None) -> None:
+        """Begin to shut down; plain function, returns at once. `grace` (seconds) replaces the one in the options.
+
+        Again: a shorter grace takes effect, from now.
+        """
+        if grace is not None:
+            self._grace = grace
+            self._patience.deadline = min(self._patience.deadline, trio.current_time() + grace)
+        self._asked.set()
+
+    async def shutdown(self, *, grace: float | None = None) -> None:
+        """`begin_shutdown`, and wait until the last connection has ended."""
+        self.begin_shutdown(grace=grace)
+        await self._ended.wait()
+
+    def force_shutdown(self, reason: str) -> None:
+        """Begin to shut down, if that has not begun, and cancel at once what has not finished; `reason` is recorded."""
+        self._cut_reason = reason
+        self._asked.set()
+        self._patience.cancel(reason=reason)
+
+    def statistics(self) -> ServerStatistics:
+        """The counts of this moment."""
+        roster = self._roster.statistics()
+        return ServerStatistics(
+            open=roster.open,
+            quiet=roster.quiet,
+            owing=roster.owing,
+            accepted=roster.accepted,
+            answered=roster.answered,
+            cut=roster.cut,
+            made_room=self._acceptor.made_room,
+            refused=self._acceptor.refused,
+            errors=self._dispatch.errors,
+            reasons=roster.reasons,
+            draining=self.draining.is_set(),
+        )
+
+    def __repr__(self) -> str:
+        where = ", ".join(describe(address) for address in self.addresses)
+        state = " ended" if self._ended.is_set() else " draining" if self.draining.is_set() else ""
+        return f"<Server {where} connections={len(self._roster)}/{self.max_connections}{state}>"
+
+    # -- the road from start to stop
+
+    async def run(self, *, task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve until shut down or cancelled. Closes the listeners, whatever happens."""
+        try:
+            async with trio.open_nursery() as services:
+                await services.start(self._readiness.run)
+                services.start_soon(self._roster.note_progress, PROGRESS_INTERVAL)
+                try:
+                    await self._accept_until_asked(task_status)
+                    await self._drain()
+                finally:
+                    self._close_listeners()
+                    await self._end_connections()
+                services.cancel_scope.cancel(reason="the server has ended")
+        finally:
+            self._close_listeners()
+            self._acceptor.close()
+            self._ended.set()
+
+    async def _accept_until_asked(self, task_status: trio.TaskStatus[Server]) -> None:
+        self._acceptor.open()
+        async with trio.open_nursery() as acceptors:
+            for listener in self._listeners:
+                acceptors.start_soon(self._acceptor.accept_forever, listener, name=f"accept on {listener}")
+            task_status.started(self)
+            await self._asked.wait()
+            acceptors.cancel_scope.cancel(reason="shutdown")
+
+    async def _drain(self) -> None:
+        """Phase 1, and the wait of phase 2."""
+        for listener in self._listeners:
+            self._acceptor.accept_waiting(listener, self.options.backlog)
+        self._close_listeners()
+        self.draining.set()
+        self._roster.tell_draining()
+        self._patience.deadline = min(self._patience.deadline, trio.current_time() + self._grace)
+        with self._patience:
+            await self._roster.wait_empty()
+
+    def _close_listeners(self) -> None:
+        while self._listeners:
+            self._listeners.pop().close()
+
+    async def _end_connections(self) -> None:
+        """Phases 2 and 3: nothing that we queued outlives this call. Each wait is shielded, and each has a deadline."""
+        if not len(self._roster):
+            return
+        self.draining.set()
+        self.cutting.set()
+        if self._patience.cancelled_caught:
+            self._roster.cancel_all(self._cut_reason, is_cut=True)
+        else:
+            self._roster.cancel_all("server-cancelled", is_cut=False)
+        with trio.move_on_after(ABORT_AFTER, shield=True):
+            await self._roster.wait_empty()
+        self._roster.abort_all()
+        while len(self._roster):
+            with trio.move_on_after(STILL_WAITING, shield=True):
+                await self._roster.wait_empty()
+            for connection in self._roster:
+                log.warning("still waiting for the handler of %r, which shields itself", connection)
+
+    def _make_connection(self, sock: socket.socket, peer: str, listener: Listener) -> Connection:
+        return Connection(
+            sock,
+            peer=peer,
+            local=describe(listener.address),
+            readiness=self._readiness,
+            timeouts=self.timeouts,
+            now=trio.current_time(),
+            draining=self.draining,
+        )

@@ -1,0 +1,199 @@
+"""Who is connected, in which state; owner of every connection from accept to close.
+
+Each connection is an entry here before anybody else has heard of it, and until its socket is closed. The roster knows
+who is quiet (new, or idle between requests), longest first, so that room can be made; who waits to write, so that slow
+readers can be told from stalled ones; and why each one ended. It touches no bytes.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import final
+
+import trio
+from trio.lowlevel import ParkingLot
+
+from ktrio.net.connection import Connection, State
+from ktrio.workqueue import Work
+
+log = logging.getLogger("ktrio.server")
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RosterStatistics:
+    """How many connections there are and were."""
+
+    open: int
+    """Connections accepted and not closed."""
+    quiet: int
+    """Of those: nothing received yet, or idle between requests."""
+    owing: int
+    """Of those: a complete request is in and its answer incomplete."""
+    accepted: int
+    """Connections accepted, ever."""
+    answered: int
+    """Answers completed, ever (echo: connections ended in peace)."""
+    cut: int
+    """Answers cut off by the grace or by a second signal, ever."""
+    reasons: dict[str, int]
+    """Why connections ended, and how many for each reason."""
+
+
+@final
+class Roster:
+    """The connections of one server.
+
+    Legend: I set once · S changed only in one synchronous stretch.
+    """
+
+    def __init__(self) -> None:
+        self._work: dict[Connection, Work] = {}  # S
+        self._idle: OrderedDict[Connection, None] = OrderedDict()  # S: longest idle first
+        self._new: OrderedDict[Connection, None] = OrderedDict()  # S: longest silent first
+        self._writing: set[Connection] = set()  # S
+        self._accepted = self._answered = self._cut = 0  # S
+        self._reasons: Counter[str] = Counter()  # S
+        self._changes = ParkingLot()  # I: who waits for a connection to leave or to become idle
+        self._departures = ParkingLot()  # I: who waits for one connection to leave
+        self._emptied = ParkingLot()  # I: who waits for the last one to leave
+        self._arrivals_of_writers = ParkingLot()  # I: who waits for somebody to write
+
+    def __len__(self) -> int:
+        return len(self._work)
+
+    def __iter__(self) -> Iterator[Connection]:
+        return iter(tuple(self._work))
+
+    # -- coming and going
+
+    def add(self, connection: Connection, work: Work) -> None:
+        """Own `connection`, which `work` will serve, from here on."""
+        self._work[connection] = work
+        self._accepted += 1
+        connection.on_state = self._on_state
+
+    def taken(self, connection: Connection) -> None:
+        """A worker has taken `connection`: from now on it can be asked to leave."""
+        if connection.state is State.NEW:
+            self._new[connection] = None
+
+    def remove(self, connection: Connection) -> None:
+        """`connection` is closed: account for it and forget it. Idempotent."""
+        if self._work.pop(connection, None) is None:
+            return
+        connection.on_state = None
+        self._leave(connection)
+        self._reasons[connection.reason or "unknown"] += 1
+        self._answered += connection.answered
+        self._cut += connection.cut
+        self._changes.unpark_all()
+        self._departures.unpark_all()
+        if not self._work:
+            self._emptied.unpark_all()
+
+    def _on_state(self, connection: Connection, _previous: State) -> None:
+        self._leave(connection)
+        state = connection.state
+        if state is State.IDLE:
+            self._idle[connection] = None
+            self._changes.unpark_all()
+        elif state is State.WRITING:
+            self._writing.add(connection)
+            self._arrivals_of_writers.unpark_all()
+
+    def _leave(self, connection: Connection) -> None:
+        self._idle.pop(connection, None)
+        self._new.pop(connection, None)
+        self._writing.discard(connection)
+
+    # -- room
+
+    @property
+    def quiet(self) -> int:
+        """How many connections are owed nothing and could be asked to leave."""
+        return len(self._idle) + len(self._new)
+
+    def make_room(self) -> None:
+        """Ask the longest-idle connection to leave, or if none is idle the one that has said nothing for longest.
+
+        One with bytes waiting for it stays, because its next request has come in time; so ask `verdict` again after
+        `wait_change`.
+        """
+        for line in (self._idle, self._new):
+            if line:
+                connection, _ = line.popitem(last=False)  # asked once; if it stays, it is at work
+                connection.ask_to_leave("made-room")
+                return
+
+    async def wait_change(self) -> None:
+        """Wait until a connection has left or become idle: until there may be room."""
+        await self._changes.park()
+
+    async def wait_departure(self) -> None:
+        """Wait until a connection has left: until a descriptor is free."""
+        await self._departures.park()
+
+    async def wait_empty(self) -> None:
+        """Wait until no connection is left; a checkpoint."""
+        if self._work:
+            await self._emptied.park()
+        else:
+            await trio.lowlevel.checkpoint()
+
+    # -- slow readers
+
+    async def note_progress(self, interval: float) -> None:
+        """While anybody writes, see every `interval` seconds what the slow readers have taken; runs until cancelled."""
+        while True:
+            if not self._writing:
+                await self._arrivals_of_writers.park()
+            await trio.sleep(interval)
+            now = trio.current_time()
+            for connection in self._writing:
+                connection.note_progress(now)
+
+    # -- the end
+
+    def tell_draining(self) -> None:
+        """Ask every quiet connection to leave; those at work see `draining` by themselves."""
+        quiet = [*self._idle, *self._new]
+        self._idle.clear()
+        self._new.clear()
+        for connection in quiet:
+            connection.ask_to_leave("draining")
+
+    def cancel_all(self, reason: str, *, is_cut: bool) -> None:
+        """End every connection: one that no worker has taken yet is discarded, the others are interrupted.
+
+        With `is_cut` each one that owes an answer counts as cut.
+        """
+        for connection, work in list(self._work.items()):
+            connection.cut = connection.cut or (is_cut and connection.owes_answer)
+            connection.end(reason)
+            if not work.cancel():
+                work.interrupt(reason)
+
+    def abort_all(self) -> None:
+        """Close the sockets of whoever is still there, so that no peer outlives the server; log each by name."""
+        for connection in self:
+            log.warning("closing the socket of %r: its handler did not end in time", connection)
+            connection.abort()
+
+    def statistics(self) -> RosterStatistics:
+        """The counts of this moment."""
+        return RosterStatistics(
+            open=len(self._work),
+            quiet=self.quiet,
+            owing=sum(connection.owes_answer for connection in self._work),
+            accepted=self._accepted,
+            answered=self._answered + sum(connection.answered for connection in self._work),
+            cut=self._cut + sum(connection.cut for connection in self._work),
+            reasons=dict(self._reasons),
+        )
+
+    def __repr__(self) -> str:
+        return f"<Roster open={len(self._work)} quiet={self.quiet} writing={len(self._writing)}>"
