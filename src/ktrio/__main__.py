@@ -15,7 +15,7 @@ def main() -> None:
     """Run the command line; ends the process with its exit status."""
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _leave_at_once)
-    from ktrio.cli import run  # noqa: PLC0415  # after the signals: it loads Trio, which takes a while
+    from ktrio.cli import run  # after the signals: it loads Trio, which takes a while
 
     sys.exit(run(sys.argv[1:]))
 

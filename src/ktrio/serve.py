@@ -9,11 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import socket
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from socket import socket as Socket
 from typing import Final, Protocol, TypeAlias, final
 
 import trio
@@ -38,9 +38,25 @@ from ktrio.server.lifecycle import Server, ServerOptions
 from ktrio.server.signals import forwarding, status_of
 from ktrio.workqueue import WQ_UNBOUND, Work, Workqueue, open_supervisor
 
+__all__ = [
+    "DEFAULT_ECHO",
+    "DEFAULT_HTTP",
+    "STARTUP_ERRORS",
+    "Narrator",
+    "Server",
+    "describe",
+    "exit_status",
+    "raise_open_file_limit",
+    "run_echo_command",
+    "run_http_command",
+    "serve_echo",
+    "serve_http",
+    "url_of",
+]
+
 log = logging.getLogger("ktrio.server")
 
-Where: TypeAlias = Address | Socket | str | int
+Where: TypeAlias = Address | socket.socket | str | int
 
 DEFAULT_HTTP: Final = "127.0.0.1:8081"  # khttpd's port
 DEFAULT_ECHO: Final = "127.0.0.1:12345"  # kecho's port
@@ -88,8 +104,8 @@ async def serve_http(
 
     Args:
       handler: an async function from `Request` to `Response`; its exceptions become a 500 and one log record.
-      addresses: where to listen: ``"127.0.0.1:8081"`` (the default), ``"[::1]:0"``, ``"unix:/path"``, ``"fd:3"``, a port
-        number on 127.0.0.1, an `Address`, or a listening socket, which is closed in the end.
+      addresses: where to listen: ``"127.0.0.1:8081"`` (the default), ``"[::1]:0"``, ``"unix:/path"``, ``"fd:3"``, a
+        port number on 127.0.0.1, an `Address`, or a listening socket, which is closed in the end.
       options: connections, backlog, grace.
       timeouts: how long each wait for a peer may last.
       limits: how much is taken from a peer.
@@ -169,9 +185,7 @@ async def _serve(
                 listeners.append(listener)
 
         async def run_on(queue: Workqueue) -> None:
-            server = Server(
-                listeners, make_protocol, queue, options=options, timeouts=timeouts, refusal=refusal
-            )
+            server = Server(listeners, make_protocol, queue, options=options, timeouts=timeouts, refusal=refusal)
             await server.run(task_status=task_status)
 
         if workqueue is not None:
@@ -199,7 +213,7 @@ class Narrator(Protocol):
         """It accepts connections."""
         ...
 
-    def draining(self, server: Server, signum: int) -> None:
+    def draining(self, server: Server) -> None:
         """The first signal has come."""
         ...
 
@@ -213,7 +227,7 @@ class Narrator(Protocol):
 
 
 def exit_status(cut: int, forced_by: int | None) -> int:
-    """The status of a command that was told to stop: 128 + n if a second signal forced it, 4 if an answer was cut, or 0."""
+    """The status of a command told to stop: 128 + n if a second signal forced it, 4 if an answer was cut, or 0."""
     if forced_by is not None:
         return status_of(forced_by)
     return 4 if cut else 0
@@ -275,8 +289,9 @@ class _Serve(Protocol):
 @final
 @dataclass(slots=True)
 class _Signalled:
-    """What signals have asked for; changed only by the callback of `forwarding` (S)."""
+    """A server and what signals have asked of it; changed only in one synchronous stretch (S)."""
 
+    server: Server | None = None  # None: it has not started
     first_at: float = 0.0
     early: int | None = None  # a signal that came before the server had started
     forced_by: int | None = None  # the second signal, if anything was left for it to force
@@ -285,15 +300,15 @@ class _Signalled:
 async def _run_until_signalled(serve: _Serve, narrator: Narrator) -> int:
     """Serve until told to stop by signals, and tell the story; the exit status."""
     state = _Signalled()
-    server: Server | None = None
 
     def on_signal(signum: int, count: int) -> None:
+        server = state.server
         if server is None:
             state.early = signum
             nursery.cancel_scope.cancel(reason="signalled before the start")
         elif count == 1:
             state.first_at = trio.current_time()
-            narrator.draining(server, signum)
+            narrator.draining(server)
             server.begin_shutdown()
         else:
             if server.statistics().open:
@@ -302,10 +317,17 @@ async def _run_until_signalled(serve: _Serve, narrator: Narrator) -> int:
 
     with forwarding(on_signal), _single_error_unwrapped():
         async with trio.open_nursery() as nursery:
-            server = await nursery.start(_serve_then_cancel, serve, nursery.cancel_scope)
-            narrator.started(server)
-            nursery.start_soon(_narrate_drain, server, narrator)
-            nursery.start_soon(_leave_as_last_resort, server, narrator, state)
+            started: Server = await nursery.start(_serve_then_cancel, serve, nursery.cancel_scope)
+            state.server = started
+            narrator.started(started)
+            nursery.start_soon(_narrate_drain, started, narrator)
+            nursery.start_soon(_leave_as_last_resort, started, narrator, state)
+    return _conclude(state, narrator)
+
+
+def _conclude(state: _Signalled, narrator: Narrator) -> int:
+    """The closing line and the exit status of a command whose server has ended."""
+    server = state.server
     if server is None:
         return status_of(state.early or 0)
     narrator.ended(server, trio.current_time() - state.first_at)
@@ -313,7 +335,7 @@ async def _run_until_signalled(serve: _Serve, narrator: Narrator) -> int:
 
 
 @contextmanager
-def _single_error_unwrapped() -> Iterator[None]:
+def _single_error_unwrapped() -> Generator[None]:
     """What a nursery of ours raises in a group of one, the address that cannot be bound say, is raised by itself."""
     try:
         yield
@@ -323,9 +345,7 @@ def _single_error_unwrapped() -> Iterator[None]:
         raise
 
 
-async def _serve_then_cancel(
-    serve: _Serve, scope: trio.CancelScope, *, task_status: trio.TaskStatus[Server]
-) -> None:
+async def _serve_then_cancel(serve: _Serve, scope: trio.CancelScope, *, task_status: trio.TaskStatus[Server]) -> None:
     await serve(task_status=task_status)
     scope.cancel(reason="the server has ended")
 
@@ -341,5 +361,4 @@ async def _leave_as_last_resort(server: Server, narrator: Narrator, state: _Sign
     """A handler that shields itself can hold everything up but this."""
     await server.cutting.wait()
     await trio.sleep(LAST_RESORT_AFTER)
-    narrator.ended(server, trio.current_time() - state.first_at)
-    os._exit(exit_status(server.statistics().cut, state.forced_by))
+    os._exit(_conclude(state, narrator))

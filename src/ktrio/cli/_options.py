@@ -21,8 +21,8 @@ from ktrio.config import (
     UnixAddress,
 )
 
-Command = TypeVar("Command", bound="Callable[..., Any]")  # type: ignore[explicit-any]
-Values = dict[str, Any]  # type: ignore[explicit-any]  # what click hands to a command, by parameter name
+Command = TypeVar("Command", bound="Callable[..., Any]")
+Values = dict[str, Any]  # what click hands to a command, by parameter name
 
 # A day: long enough for any timeout in earnest, short enough to catch milliseconds given for seconds.
 _SECONDS: Final = click.FloatRange(min=0, min_open=True, max=86_400)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, final
+from typing import final
 
 import click
 
@@ -68,7 +68,7 @@ class Terminal:
             f"{server.max_connections} connections; grace {self._settings.server.grace:g} s; Ctrl-C to stop"
         )
 
-    def draining(self, server: Server, signum: int) -> None:
+    def draining(self, server: Server) -> None:
         """The first signal."""
         now = server.statistics()
         self._say(

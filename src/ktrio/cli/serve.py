@@ -33,14 +33,13 @@ from ktrio.serve import run_http_command
     show_default="on if standard error is a terminal",
     help="Write a line per request to standard error.",
 )
-def serve(folder: Path, access_log: bool | None, **values: Values) -> int:  # noqa: FBT001
+def serve(folder: Path, access_log: bool | None, **values: Values) -> int:
     """Serve the folder DIR (default: this one) over HTTP.
 
     Nothing outside the folder is ever served, nor are dotfiles. Ctrl-C lets downloads in progress finish.
     """
-    if access_log is None:
-        access_log = sys.stderr.isatty() and not values["quiet"]
-    settings = settings_of(dict(values), folder=folder, access_log=access_log)
+    logs = sys.stderr.isatty() and not values["quiet"] if access_log is None else access_log
+    settings = settings_of(dict(values), folder=folder, access_log=logs)
     if values["print_timeouts"]:
         print_timeouts(settings)
         return 0

@@ -26,10 +26,12 @@ import math
 import socket
 import struct
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol, TypeAlias, final
+from typing import Final, TypeAlias, final
 
 import trio
 
+from ktrio.net._roles import ConnectionProtocol as ConnectionProtocol
+from ktrio.net._roles import Draining as Draining
 from ktrio.net._sender import Sender, Waiting, stay
 from ktrio.net._slices import Data
 from ktrio.net.deadlines import Deadlines, Phase, Timeouts
@@ -38,18 +40,6 @@ from ktrio.net.readiness import Readiness
 
 RECEIVE_BYTES: Final = 64 * 1024  # one read; what a socket buffer of default size holds
 LINGER_BYTES: Final = 64 * 1024  # what is read and dropped at the end; a peer that sends more has earned its reset
-
-
-class Draining(Protocol):
-    """The server's soft cancellation: set once when shutdown begins, never cleared. A `trio.Event` is one."""
-
-    def is_set(self) -> bool:
-        """Has shutdown begun?"""
-        ...
-
-    async def wait(self) -> None:
-        """Wait until shutdown begins; a checkpoint."""
-        ...
 
 
 @final
@@ -183,7 +173,7 @@ class Connection:
             self._reason = reason
 
     def ask_to_leave(self, reason: str) -> None:
-        """Cancel the scope of a quiet connection. It stays if bytes turn out to have come (`ConnectionProtocol.rescue`)."""
+        """Cancel a quiet connection's scope. It stays if bytes have come after all (`ConnectionProtocol.rescue`)."""
         self.leaving = reason
         if self.scope is not None:
             self.scope.cancel(reason=reason)
@@ -220,9 +210,12 @@ class Connection:
             async with self.waiting():
                 if phase is not None:
                     self.deadlines.arm(phase, until)
-                await self._wait_readable()
-                if phase is not None and not self.deadlines.is_spent:
-                    self.deadlines.disarm(phase)
+                try:
+                    await self._wait_readable()
+                finally:
+                    # Whoever leaves the spent scope asks which phase it was; nobody else's cancellation is its business.
+                    if phase is not None and not self.deadlines.is_spent:
+                        self.deadlines.disarm(phase)
             data = self.receive_nowait(max_bytes)
             if data is not None:
                 return data
@@ -402,25 +395,6 @@ class Connection:
         with contextlib.suppress(OSError):
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
-
-
-class ConnectionProtocol(Protocol):
-    """What is said on one connection; made by a `ProtocolFactory`, run by the server."""
-
-    async def converse(self) -> None:
-        """Talk until the connection is done. Runs inside the connection's scope; again after a successful `rescue`."""
-        ...
-
-    def rescue(self) -> bool:
-        """The scope has ended. Was this a wait for a head whose bytes have arrived after all? Then keep them.
-
-        True lets `converse` go on in a fresh scope: a request that came in time is not lost to its own deadline.
-        """
-        ...
-
-    async def farewell(self) -> None:
-        """Say the last words that the expired phase calls for, if any; outside the spent scope, under a short one."""
-        ...
 
 
 ProtocolFactory: TypeAlias = Callable[[Connection], ConnectionProtocol]

@@ -1,17 +1,15 @@
 """HTTP/1.1 on one connection (RFC 9112): heads in, a handler called, responses out, in order.
 
 One request is answered at a time; what a client pipelines behind it stays in the buffer, and beyond that in the kernel.
-The loop `converse` can be entered again after a rescue, so its state is in attributes:
+The loop `converse` can be entered again after a rescue, so its state is in attributes. The connection's states here:
 
-==========  ===========================================================================================================
-state       meaning here
-==========  ===========================================================================================================
-NEW, IDLE   nothing of a request is in; `Phase.HEAD` runs from accept, `Phase.IDLE` from the last response
-HEAD        part of a head is in; `Phase.HEAD` runs from accept or from the head's first byte
-HANDLING    the handler works on a complete head; no deadline of ours, but the peer is watched
-BODY        the handler waits for the body; `Phase.BODY`
-WRITING     a response goes out; `Phase.WRITE` while the peer does not take it
-==========  ===========================================================================================================
+===============  ======================================================================================================
+NEW, IDLE, HEAD  a head is waited for: `ktrio.protocols._head_reader`
+HANDLING         the handler works on a complete head; no deadline of ours, but the peer is watched
+BODY             the handler waits for the body: `Phase.BODY`
+WRITING          a response goes out: `Phase.WRITE` while the peer does not take it
+LINGERING        the last response is out, and unread input may be left
+===============  ======================================================================================================
 """
 
 from __future__ import annotations
@@ -20,13 +18,12 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Final, final
+from typing import Final, cast, final
 
 import trio
 
 from ktrio.http.details import RequestDetails, Tell
 from ktrio.http.errors import (
-    BadRequest,
     HttpError,
     InternalError,
     RequestTimeout,
@@ -36,11 +33,12 @@ from ktrio.http.errors import (
 from ktrio.http.h1 import Exchange, RequestHead
 from ktrio.http.headers import Headers
 from ktrio.http.messages import Handler, Request, Response
-from ktrio.http.policy import Limits, find_head_end, is_worth_draining, wants_head_only
+from ktrio.http.policy import Limits, is_worth_draining, wants_head_only
 from ktrio.http.responses import error_response, render_error
 from ktrio.net.connection import Connection, State
-from ktrio.net.deadlines import Phase
 from ktrio.net.errors import ConnectionGone
+from ktrio.protocols._handler_errors import connection_gone_in, http_error_of
+from ktrio.protocols._head_reader import HeadReader
 from ktrio.protocols._request_body import RequestBody
 from ktrio.protocols._response_writer import ResponseWriter, close_body
 from ktrio.protocols._watched import watched
@@ -66,18 +64,14 @@ class Http1:
     """
 
     __slots__ = (
-        "_began",
-        "_buffer",
         "_connection",
         "_date",
         "_exchange",
         "_handler",
         "_head",
-        "_head_until",
+        "_heads",
         "_limits",
-        "_rescued",
         "_requests",
-        "_scanned",
         "_server",
         "_tell",
         "_writer",
@@ -99,12 +93,8 @@ class Http1:
         self._tell = tell  # I
         self._date = date  # I
         self._server = server  # I
-        self._buffer = bytearray()  # T: received, not yet part of a request
-        self._scanned = 0  # T: bytes of the buffer known to hold no whole head
-        self._rescued: bytes | None = None  # T: what `rescue` found
         self._requests = 0  # T: heads read
-        self._head_until = connection.opened + connection.timeouts.head  # T: when the head in progress is late
-        self._began = connection.opened  # T: when the present request's first byte came
+        self._heads = HeadReader(connection, limits)  # I; its content T
         # T: the request in progress, None between requests.
         self._exchange: Exchange | None = None
         self._head: RequestHead | None = None
@@ -115,108 +105,33 @@ class Http1:
     async def converse(self) -> None:
         """Answer requests until the connection is done."""
         while True:
-            head: bytes | None = None
+            head_only = False
             try:
-                head = await self._next_head()
+                head = await self._heads.next_head()
                 if head is None:
                     return
+                head_only = wants_head_only(head)
                 self._read(head)
             except HttpError as error:
-                await self._reject(error, head_only=wants_head_only(head or self._buffer))
+                await self._reject(error, head_only=head_only or self._heads.wants_head_only)
                 return
             if not await self._answer():
                 return
-            if self._buffer:  # pipelined: others have their turn first, of the loop and of the slot
+            if self._heads.has_begun:  # pipelined: others have their turn first, of the loop and of the slot
                 async with self._connection.waiting():
                     await trio.lowlevel.checkpoint()
 
-    async def _next_head(self) -> bytes | None:
-        """The bytes of the next whole head; None if the connection is done: a FIN, or nothing came before draining."""
-        connection = self._connection
-        while True:
-            if self._buffer:
-                end = find_head_end(self._buffer, self._limits, self._scanned)
-                if end is not None:
-                    head = bytes(self._buffer[:end])
-                    del self._buffer[:end]
-                    self._scanned = 0
-                    return head
-                self._scanned = len(self._buffer)
-                if connection.state is not State.HEAD:
-                    self._begin_head()
-            data = await self._receive()
-            if data is None:
-                connection.end("draining")
-                return None
-            if not data:
-                if self._buffer:
-                    raise BadRequest("The connection ended within the head of the request.")
-                connection.end("peer-closed")
-                return None
-            if not self._buffer:
-                self._began = trio.current_time()
-            self._buffer += data
-
-    def _begin_head(self) -> None:
-        """Part of a head is in: the rest has until its deadline, which no later byte renews."""
-        connection = self._connection
-        began = connection.opened if connection.state is State.NEW else self._began
-        self._head_until = began + connection.timeouts.head
-        connection.become(State.HEAD)
-
-    async def _receive(self) -> bytes | None:
-        """Bytes, ``b""`` after the peer's FIN; None if the server drains and nothing of a request has come."""
-        connection = self._connection
-        rescued, self._rescued = self._rescued, None
-        if rescued is not None:
-            return rescued
-        phase, until = Phase.HEAD, self._head_until
-        if connection.state is not State.HEAD:
-            if connection.draining.is_set():
-                async with connection.waiting():
-                    await trio.lowlevel.checkpoint()
-                return connection.receive_nowait()
-            if connection.state is not State.NEW:
-                phase, until = Phase.IDLE, trio.current_time() + connection.timeouts.idle
-                connection.become(State.IDLE)
-        data = await connection.receive(wait_first=True, phase=phase, until=until)
-        if connection.deadlines.is_spent:  # the bytes came in the turn of expiry: go on in a fresh scope
-            self._rescued = data
-            await trio.lowlevel.checkpoint()
-        return data
-
     def rescue(self) -> bool:
-        """The scope has ended: if this was a wait for a head, keep what came in that very turn.
-
-        An expired head is kept only if that completes it.
-        """
-        connection = self._connection
-        if self._rescued is None and (connection.is_quiet or connection.state is State.HEAD):
-            self._rescued = connection.receive_nowait()
-        if self._rescued is None:
-            return False
-        is_late = connection.deadlines.expired(trio.current_time()) is Phase.HEAD
-        if is_late and not self._completes_head(self._rescued):
-            self._buffer += self._rescued
-            self._rescued = None
-            return False
-        connection.deadlines.disarm(Phase.HEAD)
-        connection.deadlines.disarm(Phase.IDLE)
-        return True
-
-    def _completes_head(self, data: bytes) -> bool:
-        try:
-            return find_head_end(self._buffer + data, self._limits, self._scanned) is not None
-        except HttpError:
-            return True  # it completes the picture: the loop will say so
+        """The scope has ended: have the bytes that it waited for come in that very turn? See `HeadReader.rescue`."""
+        return self._heads.rescue()
 
     # -- one request
 
     def _read(self, head: bytes) -> None:
         """Begin an exchange: from here on an answer is owed."""
         self._exchange, self._head = Exchange.read_head(head, self._limits)
-        self._exchange.receive_data(bytes(self._buffer))
-        self._buffer.clear()
+        if not self._exchange.body_complete:
+            self._exchange.receive_data(self._heads.take_rest())
         self._requests += 1
         self._writer = ResponseWriter(self._connection, self._exchange)
         self._connection.owes_answer = True
@@ -246,9 +161,8 @@ class Http1:
             return False
         connection.answered += 1
         may_follow = exchange.reusable or (not exchange.closes and await self._drop_body(body))
-        self._buffer += exchange.take_leftover()
         self._finish()
-        self._began = trio.current_time()
+        self._heads.give_back(exchange.take_leftover())
         if not may_follow:
             await self._close_politely()
         return may_follow
@@ -268,12 +182,15 @@ class Http1:
             body_reader=body,
         )
         try:
-            response: object = await watched(self._handler(request), connection.watch_peer)
+            response = cast("object", await watched(self._handler(request), connection.watch_peer))
             if isinstance(response, Response):
                 return response
             raise TypeError(f"the handler returned {response!r}, not a Response")
         except Exception as error:
-            expected = _expected_error(error)
+            gone = connection_gone_in(error)
+            if gone is not None:
+                raise gone from error
+            expected = http_error_of(error)
             if expected is None:
                 log.exception("the handler of %s %s raised", head.method, head.target)
                 expected = InternalError("The server met an unexpected error.")
@@ -292,10 +209,8 @@ class Http1:
                 log.exception("the handler of %s %s gave a response that cannot be sent", head.method, head.target)
                 fallback = error_response(InternalError("The server met an unexpected error."))
                 await writer.send(fallback, common=self._common_headers(), close=True)
-        except ConnectionGone:
-            raise
         except Exception as error:
-            gone = _connection_gone(error)
+            gone = connection_gone_in(error)
             if gone is not None:
                 raise gone from error
             self._connection.end("error")
@@ -335,7 +250,7 @@ class Http1:
 
     def _tell_request(self, head: RequestHead | None, status: int, body_bytes: int) -> None:
         connection = self._connection
-        duration = trio.current_time() - self._began
+        duration = trio.current_time() - self._heads.began
         self._tell(
             RequestDetails(
                 method=head.method if head else "",
@@ -364,7 +279,7 @@ class Http1:
         else:
             connection.end("answered")
         try:
-            if self._buffer or connection.receive_nowait():
+            if self._heads.has_begun or connection.receive_nowait():
                 await connection.linger()
         except ConnectionGone:
             return  # it has closed first, after its answer
@@ -402,7 +317,7 @@ class Http1:
     def _last_words(self) -> HttpError | None:
         """What the reason for the end calls for, if anything can be said."""
         reason = self._connection.reason
-        if reason == "head-timeout" and self._buffer:
+        if reason == "head-timeout" and self._heads.has_begun:
             return RequestTimeout("The head of the request did not come in time.")
         if self._head is None:
             return None
@@ -413,30 +328,3 @@ class Http1:
         if reason == "error":
             return InternalError("The server met an unexpected error.")
         return None
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    """The exceptions a group holds, at whatever depth; of any other exception itself."""
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for each in error.exceptions for leaf in _leaves(each)]
-    return [error]
-
-
-def _connection_gone(error: Exception) -> ConnectionGone | None:
-    """The loss of the connection, if that is what an error is about, though a handler's nursery has wrapped it."""
-    return next((leaf for leaf in _leaves(error) if isinstance(leaf, ConnectionGone)), None)
-
-
-def _expected_error(error: Exception) -> HttpError | None:
-    """The answer that a handler's error stands for: an `HttpError`, or a group of nothing else. None: unexpected.
-
-    Raises the `ConnectionGone` inside, if there is one: nobody is there to be answered.
-    """
-    gone = _connection_gone(error)
-    if gone is not None:
-        raise gone from error
-    leaves = _leaves(error)
-    first = leaves[0]
-    if isinstance(first, HttpError) and all(isinstance(leaf, HttpError) for leaf in leaves):
-        return first
-    return None

@@ -126,6 +126,6 @@ class Dispatch:
         return not scope.cancelled_caught
 
     async def _farewell(self, connection: Connection, protocol: ConnectionProtocol) -> None:
-        """Last words, outside the spent scope; shielded, because whoever cancelled us wants them said, but not for long."""
+        """Last words, outside the spent scope; shielded, because who cancelled us wants them said, but not for long."""
         with trio.move_on_after(connection.timeouts.farewell, shield=True):
             await protocol.farewell()

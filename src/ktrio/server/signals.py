@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final, final
@@ -58,7 +58,7 @@ class _Counter:
 
 
 @contextmanager
-def forwarding(on_signal: OnSignal) -> Iterator[None]:
+def forwarding(on_signal: OnSignal) -> Generator[None]:
     """Inside the block, call ``on_signal(signum, count)`` in the loop for the first and the second signal.
 
     For the main thread, inside `trio.run`. Leaving the block puts back what was there before.

@@ -190,10 +190,10 @@ async def open_supervisor(
 ) -> AsyncGenerator[Supervisor]:
     """``async with open_supervisor() as supervisor:`` owns pools of workers for the length of the block.
 
-    Leaving the block waits until every queue is empty. Items may go on queueing; from the eleventh flush round on
-    their queueing returns False (counted, and logged once with the item's name), so leaving ends unless an item never
-    does. An error in the block, an error of an item whose queue says ``on_error="raise"``, and a cancellation cancel what runs
-    and discard what is pending.
+    Leaving the block waits until every queue is empty. Items may go on queueing; from the eleventh flush round on their
+    queueing returns False (counted, and logged once with the item's name), so leaving ends unless an item never does.
+    An error in the block, an error of an item whose queue says ``on_error="raise"``, and a cancellation cancel what
+    runs and discard what is pending.
 
     Args:
       cpus: simulated CPUs, a pool each.

@@ -59,8 +59,8 @@ def take_out_cancelled(error: BaseException) -> tuple[BaseException | None, Base
     if isinstance(error, trio.Cancelled):
         return error, None
     if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        return group.split(trio.Cancelled)
+        cancelled, rest = cast("BaseExceptionGroup[BaseException]", error).split(trio.Cancelled)
+        return (cancelled, rest) if cancelled is not None else (None, error)  # `split` would copy the group
     return None, error
 
 
