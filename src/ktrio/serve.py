@@ -58,13 +58,18 @@ log = logging.getLogger("ktrio.server")
 
 Where: TypeAlias = Address | socket.socket | str | int
 
-DEFAULT_HTTP: Final = "127.0.0.1:8081"  # khttpd's port
-DEFAULT_ECHO: Final = "127.0.0.1:12345"  # kecho's port
+DEFAULT_HTTP: Final = "127.0.0.1:8081"
+"""Where `serve_http` listens if nothing is said; the port is khttpd's."""
+
+DEFAULT_ECHO: Final = "127.0.0.1:12345"
+"""Where `serve_echo` listens if nothing is said; the port is kecho's."""
+
 SERVER_NAME: Final = "ktrio"
 # Echo's idle timeout in seconds: a person at a terminal thinks longer than a browser.
 ECHO_IDLE: Final = 300.0
-# What is wrong with what was asked for, in one line each.
 STARTUP_ERRORS: Final = (AddressError, ListenError, RootError)
+"""What can be wrong with what a server was asked for; each says it in one line."""
+
 # Seconds from the cancellation of what did not finish to `os._exit`, for a handler that shields itself.
 LAST_RESORT_AFTER: Final = 2.0
 

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-import ktrio
+from ktrio import __version__
 from ktrio.cli.echo import echo
 from ktrio.cli.serve import serve
 
@@ -21,7 +21,7 @@ USAGE_ERROR: Final = 2
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Try 'ktrio serve' in a folder, open the address it prints, and press Ctrl-C during a download.",
 )
-@click.version_option(ktrio.__version__, "-V", "--version", message="ktrio %(version)s")
+@click.version_option(__version__, "-V", "--version", message="ktrio %(version)s")
 def cli() -> None:
     """A server on workqueues that always stops when told.
 

@@ -8,7 +8,7 @@ from typing import final
 
 import click
 
-import ktrio
+from ktrio import __version__
 from ktrio.config import CommandSettings
 from ktrio.serve import STARTUP_ERRORS, Server, describe, raise_open_file_limit, url_of
 
@@ -61,7 +61,7 @@ class Terminal:
         active = queue.max_active or 256
         for address in server.addresses:
             where = url_of(address) if self._settings.folder is not None else describe(address)
-            self._say(f"ktrio {ktrio.__version__}: {self._what} at {where}")
+            self._say(f"ktrio {__version__}: {self._what} at {where}")
         pools = f"{queue.cpus} pool{'s' if queue.cpus > 1 else ''} of {queue.capacity}"
         self._say(
             f"  unbound queue, {queue.cpus} x {active} = {queue.cpus * active} requests at work, {pools}; "

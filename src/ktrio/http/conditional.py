@@ -11,7 +11,7 @@ from ktrio.http.headers import Headers
 # entity-tag = [ "W/" ] DQUOTE *etagc DQUOTE (RFC 9110 section 8.8.3); "W/" is case-sensitive.
 _TAG: Final = re.compile(r'(?:W/)?("[\x21\x23-\x7e\x80-\xff]*")')
 # #entity-tag with the empty members a recipient must bear (section 5.6.1.2): separators, a tag, a separator or the end.
-_TAG_LIST: Final = re.compile(rf"[ \t,]*+(?:{_TAG.pattern}[ \t]*+(?:,[ \t,]*+|\Z))++")
+_TAG_LIST: Final = re.compile(rf"[ \t,]*+(?:{_TAG.pattern}[ \t]*+(?:,[ \t,]*+|\Z))+")
 
 _SAFE: Final = frozenset({"GET", "HEAD"})
 

@@ -95,3 +95,4 @@ class Response:
 
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]
+"""An async function from `Request` to `Response`. It never sees a socket, and its exceptions become a 500."""

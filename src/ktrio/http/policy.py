@@ -78,8 +78,9 @@ FIELD_LINE: Final = re.compile(rb"%s++:%s*+" % (_TCHAR, _VALUE))
 _TOKEN_BYTES: Final = frozenset(byte for byte in range(256) if re.match(_TCHAR, bytes([byte])))
 
 _REQUEST_LINE: Final = re.compile(rb"(%s++) ([\x21-\x7e]++) HTTP/([0-9])\.([0-9])" % _TCHAR)
+# Possessive for single characters only: the possessive groups of CPython before 3.11.4 fail to match what they should.
 _HEAD: Final = re.compile(
-    rb"(%s++) ([\x21-\x7e]++) HTTP/1\.([0-9])((?:\r\n%s)*+)\r\n\r\n" % (_TCHAR, FIELD_LINE.pattern)
+    rb"(%s++) ([\x21-\x7e]++) HTTP/1\.([0-9])((?:\r\n%s)*)\r\n\r\n" % (_TCHAR, FIELD_LINE.pattern)
 )
 _NOT_IN_LINE: Final = re.compile(rb"[^\x20-\x7e\r]")
 

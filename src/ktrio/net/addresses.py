@@ -65,6 +65,7 @@ class FdAddress:
 
 
 Address: TypeAlias = TcpAddress | UnixAddress | FdAddress
+"""Anything a server can listen on."""
 
 
 def parse_address(text: str | int) -> Address:

@@ -213,7 +213,7 @@ class Connection:
                 try:
                     await self._wait_readable()
                 finally:
-                    # Whoever leaves the spent scope asks which phase it was; nobody else's cancellation is its business.
+                    # Left armed for whoever leaves the spent scope and asks why; not if another scope was cancelled.
                     if phase is not None and not self.deadlines.is_spent:
                         self.deadlines.disarm(phase)
             data = self.receive_nowait(max_bytes)

@@ -21,13 +21,16 @@ class WorkqueueFlags(enum.Flag):
 
 
 WQ_UNBOUND = WorkqueueFlags.WQ_UNBOUND
+"""The flag of a queue without concurrency management: every item starts at once, up to `max_active`."""
 
-# Items in flight per simulated CPU when the caller says 0. The kernel's own default was 256 until 6.12.
 WQ_DFL_ACTIVE = 256
-# The kernel stops at 2048 threads; a slot is a Trio task of about 5 KB here, so 65 536 is some 330 MB.
+"""Items active at once on each simulated CPU where the caller says 0; the kernel's own default until 6.12."""
+
 WQ_MAX_ACTIVE = 65_536
+"""The most that may be asked for. The kernel stops at 2048 threads; a slot is a Trio task of about 5 KB here."""
 
 OnError: TypeAlias = "Literal['raise'] | Callable[[Work, Exception], None]"
+"""A queue's error policy: ``"raise"``, or a plain function that is called with the item and its exception."""
 
 
 @final

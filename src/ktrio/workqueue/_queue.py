@@ -311,7 +311,6 @@ class Workqueue:
     @enable_ki_protection
     def discard_all(self) -> None:
         """The supervisor has ended: nothing that is pending will ever run."""
-        self._destroyed = True
         for pwq in self._pwqs:
             waiting = [entry for line in (pwq.inactive, pwq.pool.worklist) for entry in line]
             for entry in waiting:

@@ -1,0 +1,27 @@
+"""What holds for the whole suite: which ktrio is under test, and how hypothesis behaves."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+import ktrio
+
+# No deadline per example: on a busy machine it fails tests that are merely slow today. The blob lets a
+# failure seen elsewhere be repeated here.
+hypothesis.settings.register_profile("ktrio", deadline=None, print_blob=True)
+hypothesis.settings.load_profile("ktrio")
+
+
+def pytest_configure() -> None:
+    """Refuse to test the checkout where the built wheel is meant (`make check-wheel`)."""
+    place = Path(ktrio.__file__)
+    if os.environ.get("KTRIO_INSTALLED") and "site-packages" not in place.parts:
+        raise pytest.UsageError(f"the installed ktrio is to be tested, but {place} is what gets imported")
+
+
+def pytest_report_header() -> str:
+    return f"ktrio: {Path(ktrio.__file__).parent}"
