@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import final
 
 from ktrio.http.policy import Limits
@@ -59,6 +58,6 @@ class CommandSettings:
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
     queue: QueueOptions = field(default_factory=QueueOptions)
-    folder: Path | None = None
+    folder: str | None = None
     """What `ktrio serve` serves."""
     access_log: bool = False

@@ -254,7 +254,7 @@ def run_http_command(settings: CommandSettings, narrator: Narrator, write_log: C
     Raises:
       RootError, ListenError, AddressError: it cannot be served, in one line.
     """
-    handler = files(settings.folder or ".")
+    handler = files("." if settings.folder is None else settings.folder)
     tell = AccessLog(write_log) if settings.access_log else _tell_nobody
 
     async def serve(*, task_status: trio.TaskStatus[Server]) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from ktrio import __version__
+from ktrio.cli._options import version_option
 from ktrio.cli.echo import echo
 from ktrio.cli.serve import serve
 
@@ -21,7 +21,7 @@ USAGE_ERROR: Final = 2
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Try 'ktrio serve' in a folder, open the address it prints, and press Ctrl-C during a download.",
 )
-@click.version_option(__version__, "-V", "--version", message="ktrio %(version)s")
+@version_option
 def cli() -> None:
     """A server on workqueues that always stops when told.
 
@@ -44,10 +44,15 @@ def run(arguments: Sequence[str]) -> int:
         click.echo(error.format_message())
         return USAGE_ERROR
     except click.UsageError as error:
-        command = error.ctx.command_path if error.ctx is not None else "ktrio"
+        command = _command_of(arguments)
         click.echo(f"{command}: {error.format_message()} (see '{command} --help')", err=True)
         return USAGE_ERROR
     except click.ClickException as error:
-        click.echo(f"ktrio: {error.format_message()}", err=True)
+        click.echo(f"{_command_of(arguments)}: {error.format_message()}", err=True)
         return USAGE_ERROR
     return status if isinstance(status, int) else 0
+
+
+def _command_of(arguments: Sequence[str]) -> str:
+    """The command that the arguments name, for messages; click does not know it in all of its errors."""
+    return next((f"ktrio {argument}" for argument in arguments[:1] if argument in cli.commands), "ktrio")

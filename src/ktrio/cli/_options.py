@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
+from ktrio import __version__
+from ktrio.cli._values import Seconds, Whole
 from ktrio.config import (
     Address,
     CommandSettings,
@@ -24,9 +25,10 @@ from ktrio.config import (
 Command = TypeVar("Command", bound="Callable[..., Any]")
 Values = dict[str, Any]  # what click hands to a command, by parameter name
 
-# A day: long enough for any timeout in earnest, short enough to catch milliseconds given for seconds.
-_SECONDS: Final = click.FloatRange(min=0, min_open=True, max=86_400)
-_COUNT: Final = click.IntRange(min=1, max=1_000_000)
+_COUNT: Final = Whole(1, 1_000_000)
+
+
+version_option = click.version_option(__version__, "-V", "--version", message="ktrio %(version)s")
 
 
 def usable_cpus() -> int:
@@ -37,7 +39,7 @@ def usable_cpus() -> int:
 
 
 def _seconds(name: str, default: float, text: str) -> Callable[[Command], Command]:
-    return click.option(name, type=_SECONDS, default=default, metavar="S", show_default=True, help=text)
+    return click.option(name, type=Seconds(), default=default, metavar="S", show_default=True, help=text)
 
 
 def address_options(default_port: int) -> Callable[[Command], Command]:
@@ -45,10 +47,10 @@ def address_options(default_port: int) -> Callable[[Command], Command]:
 
     def decorate(command: Command) -> Command:
         for option in (
-            click.option("--fd", type=click.IntRange(min=0), multiple=True, metavar="N",
+            click.option("--fd", type=Whole(0, 1_048_575), multiple=True, metavar="N",
                          help="Listen on an inherited descriptor (may be repeated)."),
             click.option("--unix", multiple=True, metavar="PATH", help="Listen on a unix socket (may be repeated)."),
-            click.option("--port", type=click.IntRange(0, 65_535), default=default_port, metavar="N",
+            click.option("--port", type=Whole(0, 65_535), default=default_port, metavar="N",
                          show_default=True, help="TCP port; 0 takes a free one and prints it."),
             click.option("--host", multiple=True, metavar="HOST", show_default="127.0.0.1",
                          help="Name or address to listen on; '' for all (may be repeated)."),
@@ -62,11 +64,11 @@ def address_options(default_port: int) -> Callable[[Command], Command]:
 def queue_options(command: Command) -> Command:
     """The workqueue."""
     for option in (
-        click.option("--max-active", type=click.IntRange(0, 65_536), default=256, metavar="N", show_default=True,
+        click.option("--max-active", type=Whole(0, 65_536), default=256, metavar="N", show_default=True,
                      help="Requests at work at once, per simulated CPU; idle and slow peers do not count."),
         click.option("--capacity", type=_COUNT, default=512, metavar="N", show_default=True,
                      help="Work items each pool runs at once."),
-        click.option("--cpus", type=click.IntRange(1, 1024), metavar="N", show_default="usable CPUs",
+        click.option("--cpus", type=Whole(1, 1024), metavar="N", show_default="usable CPUs",
                      help="Simulated CPUs: pools of workers that connections are dealt to."),
     ):  # fmt: skip
         command = option(command)
@@ -78,11 +80,11 @@ def server_options(command: Command) -> Command:
     for option in (
         click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors."),
         click.option("--print-timeouts", is_flag=True, help="Print every deadline there is, and exit."),
-        click.option("--backlog", type=click.IntRange(1, 65_535), default=1024, metavar="N", show_default=True,
+        click.option("--backlog", type=Whole(1, 65_535), default=1024, metavar="N", show_default=True,
                      help="Clients the kernel lets wait to be accepted."),
         click.option("--max-connections", type=_COUNT, metavar="N", show_default="3/4 of the open-file limit",
                      help="Connections open at once; then the longest-idle one makes room."),
-        click.option("--grace", type=click.FloatRange(min=0, max=86_400), default=8.0, metavar="S",
+        click.option("--grace", type=Seconds(zero=True), default=8.0, metavar="S",
                      show_default=True, help="Time that requests in progress have after the first Ctrl-C."),
     ):  # fmt: skip
         command = option(command)
@@ -119,7 +121,7 @@ def addresses_of(values: Values) -> tuple[Address, ...]:
     return (*(TcpAddress(host, values["port"]) for host in hosts), *others)
 
 
-def settings_of(values: Values, *, folder: Path | None = None, access_log: bool = False) -> CommandSettings:
+def settings_of(values: Values, *, folder: str | None = None, access_log: bool = False) -> CommandSettings:
     """The settings that a command's options ask for."""
     timeouts = {
         phase: values[f"{phase}_timeout"] for phase in ("head", "idle", "body", "write") if f"{phase}_timeout" in values

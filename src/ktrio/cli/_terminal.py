@@ -15,8 +15,9 @@ from ktrio.serve import STARTUP_ERRORS, Server, describe, raise_open_file_limit,
 
 def say(text: str) -> None:
     """Print a line at once, also into a pipe."""
-    click.echo(text)
-    sys.stdout.flush()
+    if sys.stdout is not None:  # closed by whoever started us: there is nobody to tell
+        click.echo(text)
+        sys.stdout.flush()
 
 
 def say_nothing(_text: str) -> None:
@@ -39,7 +40,7 @@ def run_or_explain(run: Callable[[], int]) -> int:
     try:
         return run()
     except STARTUP_ERRORS as error:
-        raise click.UsageError(str(error), click.get_current_context()) from None
+        raise click.ClickException(str(error)) from None
 
 
 @final

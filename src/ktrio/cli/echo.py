@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import click
 
-from ktrio.cli._options import Values, address_options, queue_options, server_options, settings_of, timeout_options
+from ktrio.cli._options import (
+    Values,
+    address_options,
+    queue_options,
+    server_options,
+    settings_of,
+    timeout_options,
+    version_option,
+)
 from ktrio.cli._terminal import Terminal, print_timeouts, raise_limit, run_or_explain, say, say_nothing
 from ktrio.serve import run_echo_command
 
 
 @click.command()
+@version_option
 @address_options(12345)
 @queue_options
 @server_options

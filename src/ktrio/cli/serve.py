@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 import click
 
@@ -15,13 +14,15 @@ from ktrio.cli._options import (
     server_options,
     settings_of,
     timeout_options,
+    version_option,
 )
 from ktrio.cli._terminal import Terminal, print_timeouts, raise_limit, run_or_explain, say, say_nothing
 from ktrio.serve import run_http_command
 
 
 @click.command()
-@click.argument("folder", metavar="[DIR]", default=".", type=click.Path(path_type=Path))
+@version_option
+@click.argument("folder", metavar="[DIR]", default=".")
 @address_options(8081)
 @queue_options
 @server_options
@@ -33,11 +34,13 @@ from ktrio.serve import run_http_command
     show_default="on if standard error is a terminal",
     help="Write a line per request to standard error.",
 )
-def serve(folder: Path, access_log: bool | None, **values: Values) -> int:
+def serve(folder: str, access_log: bool | None, **values: Values) -> int:
     """Serve the folder DIR (default: this one) over HTTP.
 
     Nothing outside the folder is ever served, nor are dotfiles. Ctrl-C lets downloads in progress finish.
     """
+    if not folder:
+        raise click.BadParameter("it is empty; give a folder, or '.' for this one", param_hint="'DIR'")
     logs = sys.stderr.isatty() and not values["quiet"] if access_log is None else access_log
     settings = settings_of(dict(values), folder=folder, access_log=logs)
     if values["print_timeouts"]:

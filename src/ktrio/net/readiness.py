@@ -80,13 +80,11 @@ class Readiness:
         """Tell watched sockets' news, for ever; cancel it to stop. `watch` works once it has started."""
         if self._watcher is not None:
             raise RuntimeError(f"{self!r} already runs")
-        watcher = _EpollWatcher() if self._use_epoll else _PeekWatcher()
-        self._watcher = watcher
+        self._watcher = _EpollWatcher() if self._use_epoll else _PeekWatcher()
         try:
-            await watcher.run(task_status)
+            await self._watcher.run(task_status)
         finally:
             self._watcher = None
-            watcher.close()
 
     def watch(self, sock: socket.socket, on_half_close: Told, on_gone: Told) -> None:
         """Tell once when the peer shuts down its side, and once when it resets or hangs up; until `unwatch`.
@@ -119,7 +117,6 @@ class _Watcher(Protocol):
     def watch(self, sock: socket.socket, on_half_close: Told, on_gone: Told) -> None: ...
     def unwatch(self, sock: socket.socket) -> None: ...
     def count(self) -> int: ...
-    def close(self) -> None: ...
 
 
 def _check_open(sock: socket.socket) -> None:
@@ -160,12 +157,13 @@ class _EpollWatcher:
         self._generation = 0
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None:
-        task_status.started()
-        while True:
-            await trio.lowlevel.wait_readable(self._epoll)
-            newest = self._generation
-            for descriptor, events in self._epoll.poll(0, BATCH):
-                self._tell(descriptor, events, newest)
+        with self._epoll:
+            task_status.started()
+            while True:
+                await trio.lowlevel.wait_readable(self._epoll)
+                newest = self._generation
+                for descriptor, events in self._epoll.poll(0, BATCH):
+                    self._tell(descriptor, events, newest)
 
     def _tell(self, descriptor: int, events: int, newest: int) -> None:
         watch = self._watches.get(descriptor)
@@ -199,10 +197,6 @@ class _EpollWatcher:
 
     def count(self) -> int:
         return len(self._watches)
-
-    def close(self) -> None:
-        self._watches.clear()
-        self._epoll.close()
 
 
 @dataclass(slots=True, eq=False)
@@ -267,11 +261,6 @@ class _PeekWatcher:
 
     def count(self) -> int:
         return len(self._watches)
-
-    def close(self) -> None:
-        for watch in self._watches.values():
-            watch.close()
-        self._watches.clear()
 
 
 async def _wait_for_news(watch: _PeekWatch) -> Told | None:

@@ -59,8 +59,9 @@ def take_out_cancelled(error: BaseException) -> tuple[BaseException | None, Base
     if isinstance(error, trio.Cancelled):
         return error, None
     if isinstance(error, BaseExceptionGroup):
-        cancelled, rest = cast("BaseExceptionGroup[BaseException]", error).split(trio.Cancelled)
-        return (cancelled, rest) if cancelled is not None else (None, error)  # `split` would copy the group
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        cancelled, rest = group.split(trio.Cancelled)
+        return (cancelled, rest) if cancelled is not None else (None, group)  # `split` copies what it does not split
     return None, error
 
 

@@ -1,0 +1,54 @@
+"""The kinds of value that options take, with errors that say what to type instead."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, final
+
+import click
+
+
+@final
+class Seconds(click.ParamType[float]):
+    """A finite number of seconds within bounds."""
+
+    name = "seconds"
+
+    def __init__(self, *, zero: bool = False) -> None:
+        self._zero = zero  # I: is 0 allowed?
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """`value` as a number; fails with what is allowed."""
+        try:
+            seconds = float(str(value))
+        except ValueError:
+            seconds = math.nan
+        if not (0 <= seconds <= A_DAY) or (seconds == 0 and not self._zero):
+            least = "0" if self._zero else "above 0"
+            self.fail(f"{value!r} is not a number of seconds: give {least} to {A_DAY}, such as 2.5", param, ctx)
+        return seconds
+
+
+@final
+class Whole(click.ParamType[int]):
+    """A whole number within bounds."""
+
+    name = "number"
+
+    def __init__(self, least: int, most: int) -> None:
+        self._least = least  # I
+        self._most = most  # I
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """`value` as a number; fails with what is allowed."""
+        try:
+            number = int(str(value))
+        except ValueError:
+            number = self._least - 1
+        if not self._least <= number <= self._most:
+            self.fail(f"{value!r} is not a whole number from {self._least} to {self._most}", param, ctx)
+        return number
+
+
+# Long enough for any timeout in earnest, short enough to catch milliseconds given for seconds.
+A_DAY: Final = 86_400
