@@ -11,8 +11,18 @@ def _leave_at_once(signum: int, _frame: FrameType | None) -> None:
     os._exit(128 + signum)
 
 
+def _open_standard_descriptors() -> None:
+    """Whatever is closed of 0, 1 and 2 becomes /dev/null, so that no socket gets a number that others write to."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, so this one
+
+
 def main() -> None:
     """Run the command line; ends the process with its exit status."""
+    _open_standard_descriptors()
     for signum in (signal.SIGINT, signal.SIGTERM):
         signal.signal(signum, _leave_at_once)
     from ktrio.cli import run  # after the signals: it loads Trio, which takes a while

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ktrio import __version__
 from ktrio.cli._values import Seconds, Whole
@@ -114,10 +115,11 @@ def http_options(command: Command) -> Command:
 
 
 def addresses_of(values: Values) -> tuple[Address, ...]:
-    """Every address asked for; 127.0.0.1 if none was."""
+    """Every address asked for; 127.0.0.1 if none was, or if only its port was."""
     others: list[Address] = [UnixAddress(path) for path in values["unix"]]
     others += [FdAddress(fd) for fd in values["fd"]]
-    hosts: tuple[str, ...] = values["host"] or (() if others else ("127.0.0.1",))
+    port_was_given = click.get_current_context().get_parameter_source("port") is not ParameterSource.DEFAULT
+    hosts: tuple[str, ...] = values["host"] or (("127.0.0.1",) if port_was_given or not others else ())
     return (*(TcpAddress(host, values["port"]) for host in hosts), *others)
 
 

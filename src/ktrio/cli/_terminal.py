@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
-from typing import final
+from typing import TextIO, final
 
 import click
 
@@ -13,11 +14,27 @@ from ktrio.config import CommandSettings
 from ktrio.serve import STARTUP_ERRORS, Server, describe, raise_open_file_limit, url_of
 
 
+def write(stream: TextIO | None, text: str) -> None:
+    """Write at once. Output that nobody takes any more stops no server: it goes nowhere from then on."""
+    if stream is None:  # closed by whoever started us
+        return
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
 def say(text: str) -> None:
-    """Print a line at once, also into a pipe."""
-    if sys.stdout is not None:  # closed by whoever started us: there is nobody to tell
-        click.echo(text)
-        sys.stdout.flush()
+    """Print a line, at once also into a pipe."""
+    write(sys.stdout, text + "\n")
+
+
+def write_log(text: str) -> None:
+    """Write to the log."""
+    write(sys.stderr, text)
 
 
 def say_nothing(_text: str) -> None:

@@ -16,7 +16,7 @@ from ktrio.cli._options import (
     timeout_options,
     version_option,
 )
-from ktrio.cli._terminal import Terminal, print_timeouts, raise_limit, run_or_explain, say, say_nothing
+from ktrio.cli._terminal import Terminal, print_timeouts, raise_limit, run_or_explain, say, say_nothing, write_log
 from ktrio.serve import run_http_command
 
 
@@ -41,7 +41,7 @@ def serve(folder: str, access_log: bool | None, **values: Values) -> int:
     """
     if not folder:
         raise click.BadParameter("it is empty; give a folder, or '.' for this one", param_hint="'DIR'")
-    logs = sys.stderr.isatty() and not values["quiet"] if access_log is None else access_log
+    logs = sys.stderr is not None and sys.stderr.isatty() and not values["quiet"] if access_log is None else access_log
     settings = settings_of(dict(values), folder=folder, access_log=logs)
     if values["print_timeouts"]:
         print_timeouts(settings)
@@ -49,4 +49,4 @@ def serve(folder: str, access_log: bool | None, **values: Values) -> int:
     speak = say_nothing if values["quiet"] else say
     raise_limit(speak)
     terminal = Terminal(f"serving {folder}", settings, speak)
-    return run_or_explain(lambda: run_http_command(settings, terminal, sys.stderr.write))
+    return run_or_explain(lambda: run_http_command(settings, terminal, write_log))

@@ -69,21 +69,21 @@ class RequestBody:
                 pieces.append(event)
 
     async def drop(self) -> bool:
-        """Read on and drop, at most `Limits.drain_bytes`, so that the connection can be kept; was that its end?"""
+        """Read on and drop, so that the connection can be kept; was that the body's end?
+
+        Gives up after `Limits.drain_bytes` more than had come before.
+        """
         dropped = 0
-        while True:
+        while dropped <= self._limits.drain_bytes:
             event = self._exchange.next_body()
             if event is BodyEvent.END:
                 return True
             if event is BodyEvent.NEED_DATA:
-                await self._receive()
-                continue
-            dropped += len(event)
-            if dropped > self._limits.drain_bytes:
-                return False
+                dropped += await self._receive()
+        return False
 
-    async def _receive(self) -> None:
-        """Wait for more bytes, within the allowance; expired, it ends the connection's scope."""
+    async def _receive(self) -> int:
+        """Wait for more bytes, within the allowance; how many. Expired, it ends the connection's scope."""
         connection, deadlines = self._connection, self._connection.deadlines
         before = connection.state
         connection.become(State.BODY)
@@ -100,3 +100,4 @@ class RequestBody:
             self._exchange.receive_data(data)
         else:
             self._exchange.receive_eof()
+        return len(data)

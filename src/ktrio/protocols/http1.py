@@ -224,8 +224,12 @@ class Http1:
             self._connection.draining.is_set()
             or self._requests >= self._limits.requests_per_connection
             or exchange.awaits_continue
-            or not (exchange.body_complete or is_worth_draining(exchange.body_unreceived, self._limits))
+            or not (exchange.body_complete or self._is_worth_draining(exchange))
         )
+
+    def _is_worth_draining(self, exchange: Exchange) -> bool:
+        """Is the rest of a body that nobody has read small enough to keep the connection for?"""
+        return self._limits.drain_bytes > 0 and is_worth_draining(exchange.body_unreceived, self._limits)
 
     def _common_headers(self) -> Headers:
         headers = Headers((("date", self._date()),))
@@ -251,21 +255,23 @@ class Http1:
     def _tell_request(self, head: RequestHead | None, status: int, body_bytes: int) -> None:
         connection = self._connection
         duration = trio.current_time() - self._heads.began
-        self._tell(
-            RequestDetails(
-                method=head.method if head else "",
-                target=head.target if head else "",
-                version=head.version if head else "",
-                status=status,
-                peer=connection.peer,
-                bytes_sent=body_bytes,
-                duration=duration,
-                started=time.time() - duration,
-                user_agent=head.headers.get("user-agent") if head else None,
-                referer=head.headers.get("referer") if head else None,
-                reason=connection.reason,
-            )
+        details = RequestDetails(
+            method=head.method if head else "",
+            target=head.target if head else "",
+            version=head.version if head else "",
+            status=status,
+            peer=connection.peer,
+            bytes_sent=body_bytes,
+            duration=duration,
+            started=time.time() - duration,
+            user_agent=head.headers.get("user-agent") if head else None,
+            referer=head.headers.get("referer") if head else None,
+            reason=connection.reason,
         )
+        try:
+            self._tell(details)
+        except Exception:  # barrier: a sink that fails costs nobody a connection
+            log.exception("telling about %s %s failed", details.method, details.target)
 
     # -- the end
 

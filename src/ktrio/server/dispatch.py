@@ -28,11 +28,7 @@ log = logging.getLogger("ktrio.server")
 
 def reason_of_spent_scope(expired: Phase | None, leaving: str) -> str:
     """Why a connection's scope ended: a phase that lasted too long, or that it was asked to leave."""
-    if expired is Phase.HALF_CLOSED:
-        return "client-gone"
-    if expired is not None:
-        return f"{expired.value}-timeout"
-    return leaving or "server-cancelled"
+    return f"{expired.value}-timeout" if expired is not None else leaving or "server-cancelled"
 
 
 def _parking_of_this_task() -> Callable[[], AbstractAsyncContextManager[None]]:
@@ -117,12 +113,14 @@ class Dispatch:
 
     async def _converse_in_scope(self, connection: Connection, protocol: ConnectionProtocol) -> bool:
         """Let the protocol talk; False if the connection's scope ended it."""
-        with trio.move_on_at(math.inf) as scope:
-            connection.scope = scope
-            connection.deadlines.attach(scope)
-            await protocol.converse()
-        connection.scope = None
-        connection.deadlines.detach()
+        try:
+            with trio.move_on_at(math.inf) as scope:
+                connection.scope = scope
+                connection.deadlines.attach(scope)
+                await protocol.converse()
+        finally:
+            connection.scope = None
+            connection.deadlines.detach()
         return not scope.cancelled_caught
 
     async def _farewell(self, connection: Connection, protocol: ConnectionProtocol) -> None:
