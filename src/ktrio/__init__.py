@@ -3,18 +3,31 @@
 Names are loaded when they are first used, so that ``ktrio`` on the command line is ready for Ctrl-C before Trio is.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # typing's own takes longer to import than everything else here
 
 if TYPE_CHECKING:
     from ktrio.config import QueueOptions
     from ktrio.handlers.files import files
     from ktrio.http.details import RequestDetails
-    from ktrio.http.errors import HttpError
+    from ktrio.http.errors import (
+        BadRequest,
+        BodyTooLarge,
+        ExpectationFailed,
+        HeadTooLarge,
+        HttpError,
+        InternalError,
+        MethodNotAllowed,
+        NotFound,
+        NotImplementedMethod,
+        RequestTimeout,
+        ServiceUnavailable,
+        TargetTooLong,
+        VersionNotSupported,
+    )
     from ktrio.http.headers import Headers
     from ktrio.http.messages import FileRange, Handler, Request, Response
     from ktrio.http.policy import Limits
-    from ktrio.net.addresses import FdAddress, TcpAddress, UnixAddress
+    from ktrio.net.addresses import FdAddress, TcpAddress, UnixAddress, url_of
     from ktrio.net.deadlines import Timeouts
     from ktrio.net.errors import AddressError, ListenError
     from ktrio.serve import serve_echo, serve_http
@@ -35,24 +48,36 @@ __version__ = "0.1.0"
 # Public name -> the module that has it. tests/test_exports.py holds this, the imports above and __all__ together.
 _EXPORTS = {
     "AddressError": "ktrio.net.errors",
+    "BadRequest": "ktrio.http.errors",
+    "BodyTooLarge": "ktrio.http.errors",
+    "ExpectationFailed": "ktrio.http.errors",
     "FdAddress": "ktrio.net.addresses",
     "FileRange": "ktrio.http.messages",
     "Handler": "ktrio.http.messages",
+    "HeadTooLarge": "ktrio.http.errors",
     "Headers": "ktrio.http.headers",
     "HttpError": "ktrio.http.errors",
+    "InternalError": "ktrio.http.errors",
     "Limits": "ktrio.http.policy",
     "ListenError": "ktrio.net.errors",
+    "MethodNotAllowed": "ktrio.http.errors",
+    "NotFound": "ktrio.http.errors",
+    "NotImplementedMethod": "ktrio.http.errors",
     "QueueOptions": "ktrio.config",
     "Request": "ktrio.http.messages",
     "RequestDetails": "ktrio.http.details",
+    "RequestTimeout": "ktrio.http.errors",
     "Response": "ktrio.http.messages",
     "Server": "ktrio.server.lifecycle",
     "ServerOptions": "ktrio.server.lifecycle",
     "ServerStatistics": "ktrio.server.lifecycle",
+    "ServiceUnavailable": "ktrio.http.errors",
     "Supervisor": "ktrio.workqueue",
+    "TargetTooLong": "ktrio.http.errors",
     "TcpAddress": "ktrio.net.addresses",
     "Timeouts": "ktrio.net.deadlines",
     "UnixAddress": "ktrio.net.addresses",
+    "VersionNotSupported": "ktrio.http.errors",
     "WQ_UNBOUND": "ktrio.workqueue",
     "Work": "ktrio.workqueue",
     "Workqueue": "ktrio.workqueue",
@@ -63,29 +88,42 @@ _EXPORTS = {
     "parked": "ktrio.workqueue",
     "serve_echo": "ktrio.serve",
     "serve_http": "ktrio.serve",
+    "url_of": "ktrio.net.addresses",
 }
 
 __all__ = [
     "WQ_UNBOUND",
     "AddressError",
+    "BadRequest",
+    "BodyTooLarge",
+    "ExpectationFailed",
     "FdAddress",
     "FileRange",
     "Handler",
+    "HeadTooLarge",
     "Headers",
     "HttpError",
+    "InternalError",
     "Limits",
     "ListenError",
+    "MethodNotAllowed",
+    "NotFound",
+    "NotImplementedMethod",
     "QueueOptions",
     "Request",
     "RequestDetails",
+    "RequestTimeout",
     "Response",
     "Server",
     "ServerOptions",
     "ServerStatistics",
+    "ServiceUnavailable",
     "Supervisor",
+    "TargetTooLong",
     "TcpAddress",
     "Timeouts",
     "UnixAddress",
+    "VersionNotSupported",
     "Work",
     "Workqueue",
     "WorkqueueError",
@@ -95,6 +133,7 @@ __all__ = [
     "parked",
     "serve_echo",
     "serve_http",
+    "url_of",
 ]
 
 
@@ -102,6 +141,8 @@ def __getattr__(name: str) -> object:
     module = _EXPORTS.get(name)
     if module is None:
         raise AttributeError(f"module 'ktrio' has no attribute {name!r}")
+    from importlib import import_module
+
     value: object = getattr(import_module(module), name)
     globals()[name] = value
     return value

@@ -23,8 +23,11 @@ def _open_standard_descriptors() -> None:
 def main() -> None:
     """Run the command line; ends the process with its exit status."""
     _open_standard_descriptors()
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, _leave_at_once)
+    try:
+        for signum in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(signum, _leave_at_once)
+    except KeyboardInterrupt:  # it came just before
+        os._exit(128 + signal.SIGINT)
     from ktrio.cli import run  # after the signals: it loads Trio, which takes a while
 
     sys.exit(run(sys.argv[1:]))

@@ -21,8 +21,9 @@ import trio
 from ktrio.config import CommandSettings, QueueOptions
 from ktrio.handlers.files import RootError, files
 from ktrio.http.dates import format_http_date
-from ktrio.http.details import RequestDetails, Tell
+from ktrio.http.details import Tell
 from ktrio.http.errors import ServiceUnavailable
+from ktrio.http.head import HeadMemo
 from ktrio.http.messages import Handler
 from ktrio.http.policy import Limits
 from ktrio.http.responses import render_error
@@ -74,10 +75,6 @@ STARTUP_ERRORS: Final = (AddressError, ListenError, RootError)
 LAST_RESORT_AFTER: Final = 2.0
 
 
-def _tell_nobody(_details: RequestDetails) -> None:
-    """The `Tell` of a server without an access log."""
-
-
 def _render_date() -> Callable[[], str]:
     """The present ``Date``, rendered once a second (RFC 9110 section 6.6.1)."""
     second, rendered = 0, ""
@@ -100,7 +97,7 @@ async def serve_http(
     limits: Limits | None = None,
     queue: QueueOptions | None = None,
     workqueue: Workqueue | None = None,
-    tell: Tell = _tell_nobody,
+    tell: Tell | None = None,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve HTTP/1.1 until shut down or cancelled; ``await nursery.start(serve_http, handler)`` gives back a `Server`.
@@ -123,11 +120,19 @@ async def serve_http(
       ValueError: both `queue` and `workqueue` were given.
     """
     limits = limits or Limits()
-    date = _render_date()
+    date, heads = _render_date(), HeadMemo(limits)
     refusal = render_error(ServiceUnavailable("The server is out of resources.", retry_after=1), date=date())
 
     def make_protocol(connection: Connection) -> Http1:
-        return Http1(connection, handler, limits=limits, tell=tell, date=date, server=SERVER_NAME)
+        return Http1(
+            connection,
+            handler,
+            limits=limits,
+            read_head=heads.read,
+            tell=tell,
+            date=date,
+            server=SERVER_NAME,
+        )
 
     await _serve(
         "http",
@@ -219,7 +224,7 @@ class Narrator(Protocol):
         ...
 
     def draining(self, server: Server) -> None:
-        """The first signal has come."""
+        """Nobody new is accepted, and everybody was told."""
         ...
 
     def waiting(self, server: Server) -> None:
@@ -255,7 +260,7 @@ def run_http_command(settings: CommandSettings, narrator: Narrator, write_log: C
       RootError, ListenError, AddressError: it cannot be served, in one line.
     """
     handler = files("." if settings.folder is None else settings.folder)
-    tell = AccessLog(write_log) if settings.access_log else _tell_nobody
+    tell = AccessLog(write_log) if settings.access_log else None
 
     async def serve(*, task_status: trio.TaskStatus[Server]) -> None:
         await serve_http(
@@ -313,10 +318,9 @@ async def _run_until_signalled(serve: _Serve, narrator: Narrator) -> int:
             nursery.cancel_scope.cancel(reason="signalled before the start")
         elif count == 1:
             state.first_at = trio.current_time()
-            narrator.draining(server)
             server.begin_shutdown()
         else:
-            if server.statistics().open:
+            if server.statistics().busy:
                 state.forced_by = signum
             server.force_shutdown("second-signal")
 
@@ -357,6 +361,7 @@ async def _serve_then_cancel(serve: _Serve, scope: trio.CancelScope, *, task_sta
 
 async def _narrate_drain(server: Server, narrator: Narrator) -> None:
     await server.draining.wait()
+    narrator.draining(server)
     while True:
         await trio.sleep(1)
         narrator.waiting(server)

@@ -87,17 +87,17 @@ class Terminal:
         )
 
     def draining(self, server: Server) -> None:
-        """The first signal."""
+        """The listeners are closed."""
         now = server.statistics()
         self._say(
-            f"draining: {now.owing} in progress, {now.quiet} idle of {now.open} connections; "
-            f"up to {self._settings.server.grace:g} s (again: cut)"
+            f"draining: {now.open} connection{'' if now.open == 1 else 's'}, {now.owing} in progress; "
+            f"up to {self._settings.server.grace:g} s (Ctrl-C again cuts them)"
         )
 
     def waiting(self, server: Server) -> None:
         """What is left, when that has changed."""
         now = server.statistics()
-        if now.open != self._last_owing:
+        if now.open and now.open != self._last_owing:
             self._last_owing = now.open
             self._say(f"draining: {now.open} left")
 

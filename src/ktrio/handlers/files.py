@@ -15,6 +15,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from typing import Final, final
 from urllib.parse import quote
 
@@ -70,9 +71,13 @@ def etag_of(status: os.stat_result, *, racy: bool) -> str:
     The racy tag is a different one, not the same with ``W/`` before it: If-None-Match compares weakly, and
     what was fetched in the racy moment has to be fetched once more after it.
     """
-    identity = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, racy)
+    return _tag_of((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, racy))
+
+
+@lru_cache(maxsize=4096)
+def _tag_of(identity: tuple[int, int, int, int, int, bool]) -> str:
     tag = hashlib.blake2b(repr(identity).encode(), digest_size=12).hexdigest()
-    return f'W/"{tag}"' if racy else f'"{tag}"'
+    return f'W/"{tag}"' if identity[-1] else f'"{tag}"'
 
 
 def last_modified_of(status: os.stat_result, now: float) -> int:

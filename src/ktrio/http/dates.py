@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -46,7 +47,11 @@ def format_http_date(timestamp: float) -> str:
     """
     if math.isnan(timestamp):
         raise ValueError("a date cannot be made of nan")
-    seconds = math.floor(min(max(timestamp, _EARLIEST), _LATEST))
+    return _format_seconds(math.floor(min(max(timestamp, _EARLIEST), _LATEST)))
+
+
+@lru_cache(maxsize=1024)  # of files that are asked for again and again
+def _format_seconds(seconds: int) -> str:
     at = _EPOCH + timedelta(seconds=seconds)
     return (
         f"{_DAYS[at.weekday()]}, {at.day:02} {_MONTHS[at.month - 1]} {at.year:04}"

@@ -86,7 +86,7 @@ class Exchange:
         "_to_send",
     )
 
-    def __init__(self, head: RequestHead, reader: h11.Connection, chunks: ChunkGuard | None) -> None:
+    def __init__(self, head: RequestHead, reader: h11.Connection | None, chunks: ChunkGuard | None) -> None:
         # The request's side.
         self._head = head
         self._reader: h11.Connection | None = reader if head.body_length != 0 else None  # None: the body is complete
@@ -118,6 +118,11 @@ class Exchange:
         request_head = _request_head(event)
         chunks = ChunkGuard(limits) if request_head.body_length is None else None
         return cls(request_head, reader, chunks), request_head
+
+    @classmethod
+    def without_body(cls, head: RequestHead) -> Exchange:
+        """The exchange of a request that has no body, from a head that was read before."""
+        return cls(head, None, None)
 
     # -- The request's body ----------------------------------------------------------------------------------------
 

@@ -22,6 +22,9 @@ class Headers:
         if isinstance(fields, Headers):
             self._fields = list(fields._fields)
             return
+        if isinstance(fields, list):  # the common case: asking an ABC costs more than all the rest
+            self._fields = [(name.lower(), value) for name, value in fields]
+            return
         # A mapping that is also an iterable of pairs is possible to type checkers only.
         pairs = cast("Mapping[str, str]", fields).items() if isinstance(fields, Mapping) else fields
         self._fields = [(name.lower(), value) for name, value in pairs]

@@ -155,11 +155,21 @@ def render_head(status: int, fields: Iterable[tuple[str, str]]) -> bytes:
     """
     lines = [_status_line(status)]
     for name, value in fields:
-        if not _VALUE.fullmatch(value):
-            raise ResponseError(f"the header {name!r} has a value that cannot be sent: {value!r}")
-        lines.append(f"{_wire_name(name)}: {value}\r\n")
+        lines.append(_line(name, value) if len(value) <= _LONGEST_REMEMBERED else _new_line(name, value))
     lines.append("\r\n")
     return "".join(lines).encode("latin-1")
+
+
+def _new_line(name: str, value: str) -> str:
+    """One field as it is written, checked."""
+    if not _VALUE.fullmatch(value):
+        raise ResponseError(f"the header {name!r} has a value that cannot be sent: {value!r}")
+    return f"{_wire_name(name)}: {value}\r\n"
+
+
+# Most fields of most responses were in the one before; a hit costs a fifth of checking and writing the line again.
+_LONGEST_REMEMBERED: Final = 128
+_line = lru_cache(maxsize=1024)(_new_line)
 
 
 @lru_cache(maxsize=64)

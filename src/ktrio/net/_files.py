@@ -37,6 +37,19 @@ def is_resident(descriptor: int, offset: int) -> bool | None:
         return None
 
 
+def read_resident(descriptor: int, offset: int, count: int) -> bytes | None:
+    """These bytes of a file if they are in memory, all of them; `None`: they are not, or nobody can tell."""
+    if _RWF_NOWAIT is None:
+        return None
+    buffer = bytearray(count)
+    try:
+        read = os.preadv(descriptor, [buffer], offset, _RWF_NOWAIT)
+    except OSError:
+        # Not in memory (EAGAIN), or the file system does not know the question (EOPNOTSUPP).
+        return None
+    return bytes(buffer) if read == count else None
+
+
 @final
 class WarmReader:
     """Keeps a file warm ahead of one sender that goes through it from front to back."""

@@ -54,6 +54,7 @@ class Sender:
         return self._send([data if is_short else memoryview(data).cast("B")[:SLICE_BYTES]]) or 0
 
     async def send_all(self, data: Data | Sequence[Data], waiting: Waiting) -> None:
+        self._deadlines.settle()
         await trio.lowlevel.checkpoint()
         buffers = Buffers(data)
         turn = Turn()
@@ -69,6 +70,7 @@ class Sender:
                 turn.restart()
 
     async def send_file(self, descriptor: int, offset: int, count: int, waiting: Waiting) -> int:
+        self._deadlines.settle()
         await trio.lowlevel.checkpoint()
         position, end = offset, offset + count
         file = WarmReader(descriptor, end)

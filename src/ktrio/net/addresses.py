@@ -27,6 +27,9 @@ class TcpAddress:
     host: str
     port: int
 
+    def __str__(self) -> str:
+        return describe(self)
+
     def __post_init__(self) -> None:
         if not 0 <= self.port <= MAX_PORT:
             raise AddressError(f"there is no port {self.port}: ports are 0 to {MAX_PORT}")
@@ -43,6 +46,9 @@ class UnixAddress:
 
     path: str
 
+    def __str__(self) -> str:
+        return describe(self)
+
     def __post_init__(self) -> None:
         if not self.path or "\0" in self.path:
             raise AddressError(f"a unix socket needs a path without NUL bytes, not {self.path!r}")
@@ -58,6 +64,9 @@ class FdAddress:
     """
 
     fd: int
+
+    def __str__(self) -> str:
+        return describe(self)
 
     def __post_init__(self) -> None:
         if self.fd < 0:

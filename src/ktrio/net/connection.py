@@ -4,12 +4,11 @@ A `Connection` owns a raw non-blocking stream socket from accept to close; a pro
 protocol and no queue: what is said is the protocol's, and where it waits for the peer it does so inside ``waiting()``,
 which whoever schedules it sets, so that waiting costs no slot.
 
-* **Reading.** `receive` waits for bytes; which phase bounds the wait (head, idle, body) the protocol arms in
-  `deadlines`, because only it knows.
+* **Reading.** `receive` waits for bytes under the phase (head, idle, body) that its caller names.
 * **Writing.** `send_all` and `send_file` wait under `Phase.WRITE` and an allowance: a peer that moves nothing for
   `Timeouts.write` seconds, in one wait or in many, is given up. They go by slices and give the loop a turn.
-* **Deadlines.** `deadlines` is attached to the cancel scope around the protocol. If that scope ends during a wait for
-  writing, the phase stays armed, so that `deadlines.expired` names it.
+* **Deadlines.** They are attached to the cancel scope around the protocol. The phase that ends it stays armed, so that
+  `deadlines.expired` names it.
 * **Watching.** While a handler works, `watch_peer` learns of the peer's FIN and of its going.
 * **Ending.** `end` keeps the first reason; `close` is idempotent and may be called by another task, as a last resort:
   whoever uses the connection then gets `ConnectionGone`.
@@ -21,7 +20,6 @@ consists of a wait; a cancelled `receive` has taken nothing, a cancelled send le
 from __future__ import annotations
 
 import contextlib
-import enum
 import math
 import socket
 import struct
@@ -30,6 +28,7 @@ from typing import Final, TypeAlias, final
 
 import trio
 
+from ktrio.net._files import read_resident
 from ktrio.net._roles import ConnectionProtocol as ConnectionProtocol
 from ktrio.net._roles import Draining as Draining
 from ktrio.net._sender import Sender, Waiting, stay
@@ -37,26 +36,11 @@ from ktrio.net._slices import Data
 from ktrio.net.deadlines import Deadlines, Phase, Timeouts
 from ktrio.net.errors import ConnectionGone, is_connection_lost, translate
 from ktrio.net.readiness import Readiness
+from ktrio.net.states import QUIET as QUIET
+from ktrio.net.states import State as State
 
 RECEIVE_BYTES: Final = 64 * 1024  # one read; what a socket buffer of default size holds
 LINGER_BYTES: Final = 64 * 1024  # what is read and dropped at the end; a peer that sends more has earned its reset
-
-
-@final
-class State(enum.Enum):
-    """What a connection is about, as the roster counts it; set by its protocol but for `NEW` and `CLOSED`."""
-
-    NEW = "new"  # nothing received yet
-    IDLE = "idle"  # between requests
-    HEAD = "head"  # part of a request head is in
-    BODY = "body"  # a request body is being read
-    HANDLING = "handling"  # a handler works
-    WRITING = "writing"  # a response is being sent
-    LINGERING = "lingering"  # the last response is out
-    CLOSED = "closed"  # the socket is closed
-
-
-QUIET: Final = frozenset({State.NEW, State.IDLE})  # owed nothing: may be closed to make room, or at drain
 
 
 @final
@@ -187,6 +171,7 @@ class Connection:
         wait_first: bool = False,
         phase: Phase | None = None,
         until: float = math.inf,
+        on_readable: Callable[[], object] | None = None,
     ) -> bytes:
         """Some bytes, at least one, as soon as there are any; ``b""`` after the peer's FIN. A checkpoint.
 
@@ -195,6 +180,7 @@ class Connection:
           phase, until: what bounds the wait for the peer, and the absolute time at which it has lasted too long. It
             bounds that alone: the way back onto the books may take a while and is none of the peer's doing. If it
             has expired in the very turn in which bytes came, they are returned and `deadlines.is_spent` is true.
+          on_readable: called when a wait for the peer has ended, before the way back onto the books.
 
         Raises:
           ConnectionGone: the peer has reset the connection, or it was closed here.
@@ -208,24 +194,18 @@ class Connection:
             # Only the wait is parked. The bytes stay in the kernel until there is a slot to work on them: if coming
             # back is cancelled, nothing was taken.
             async with self.waiting():
-                if phase is not None:
-                    self.deadlines.arm(phase, until)
-                try:
+                if phase is None:
                     await self._wait_readable()
-                finally:
-                    # Left armed for whoever leaves the spent scope and asks why; not if another scope was cancelled.
-                    if phase is not None and not self.deadlines.is_spent:
-                        self.deadlines.disarm(phase)
+                else:
+                    await self._wait_readable_under(phase, until)
+                if on_readable is not None:
+                    on_readable()
             data = self.receive_nowait(max_bytes)
             if data is not None:
                 return data
 
     def receive_nowait(self, max_bytes: int = RECEIVE_BYTES) -> bytes | None:
-        """What is there now: bytes, ``b""`` after the peer's FIN, or `None` for nothing.
-
-        Raises:
-          ConnectionGone: as `receive`.
-        """
+        """What is there now: bytes, ``b""`` after the peer's FIN, or `None` for nothing. Raises as `receive`."""
         try:
             data = self._sock.recv(max_bytes)
         except BlockingIOError:
@@ -236,6 +216,19 @@ class Connection:
             self.half_closed = True
         self.bytes_received += len(data)
         return data
+
+    async def _wait_readable_under(self, phase: Phase, until: float) -> None:
+        """Wait with `phase` armed. If it ends the connection's scope it stays armed, to say why."""
+        deadlines = self.deadlines
+        deadlines.arm(phase, until)
+        try:
+            await self._wait_readable()
+        except BaseException:
+            if not deadlines.is_spent:  # another scope was cancelled, or the peer is gone
+                deadlines.disarm(phase)
+            raise
+        if not deadlines.is_spent:
+            deadlines.release(phase)
 
     async def _wait_readable(self) -> None:
         try:
@@ -288,6 +281,10 @@ class Connection:
         """
         return await self._sender.send_file(descriptor, offset, count, self.waiting)
 
+    def read_resident(self, descriptor: int, offset: int, count: int) -> bytes | None:
+        """Bytes of an open file if all are in memory, to go out with their head; `None`: `send_file` is the way."""
+        return read_resident(descriptor, offset, count)
+
     def note_progress(self, now: float) -> None:
         """Let what the peer has taken during the present wait to write, if there is one, prolong it.
 
@@ -315,6 +312,7 @@ class Connection:
         with reason ``client-gone`` and cancels `scope`.
         """
         self._answer_begun = False
+        self.deadlines.settle()
         self._readiness.watch(self._sock, self._on_half_close, self._on_gone)
 
     def unwatch_peer(self) -> None:

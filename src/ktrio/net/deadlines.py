@@ -82,15 +82,17 @@ class Deadlines:
     Everything here is synchronous, so it may be called from any task of the run: each call is one stretch.
     """
 
-    __slots__ = ("_armed", "_scope")
+    __slots__ = ("_armed", "_lags", "_scope")
 
     # S  changed only in one synchronous stretch
     _armed: dict[Phase, float]  # S: absolute Trio times
     _scope: trio.CancelScope | None  # S: whose deadline follows, while a worker runs the connection
+    _lags: bool  # S: between `release` and `settle`
 
     def __init__(self) -> None:
         self._armed = {}
         self._scope = None
+        self._lags = False
 
     def __repr__(self) -> str:
         armed = " ".join(f"{phase.value}={when:.3f}" for phase, when in self._armed.items())
@@ -104,6 +106,20 @@ class Deadlines:
     def disarm(self, phase: Phase) -> None:
         """End `phase` in time; nothing happens if it is not armed."""
         if self._armed.pop(phase, None) is not None:
+            self._follow()
+
+    def release(self, phase: Phase) -> None:
+        """`disarm`, but let the scope's deadline stay for now; for a wait that is over when the next begins soon.
+
+        Moving it twice for each request would cost as much as parsing the request. Until something is armed again the
+        task must not wait, unless somebody calls `settle` first.
+        """
+        self._armed.pop(phase, None)
+        self._lags = True
+
+    def settle(self) -> None:
+        """Move the scope's deadline where it belongs, if `release` has left it behind."""
+        if self._lags:
             self._follow()
 
     def switch(self, phase: Phase, when: float) -> None:
@@ -140,6 +156,7 @@ class Deadlines:
         return self._scope is not None and self._scope.cancel_called
 
     def _follow(self) -> None:
+        self._lags = False
         if self._scope is None:
             return
         earliest = min(self._armed.values(), default=math.inf)

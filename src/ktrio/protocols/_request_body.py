@@ -19,16 +19,25 @@ class RequestBody:
     Legend: I set once · T only by the task that reads.
     """
 
-    __slots__ = ("_allowance", "_connection", "_data", "_exchange", "_is_reading", "_limits", "_received")
+    __slots__ = (
+        "_allowance",
+        "_connection",
+        "_data",
+        "_exchange",
+        "_is_reading",
+        "_last_bytes",
+        "_limits",
+        "_received",
+    )
 
     def __init__(self, connection: Connection, exchange: Exchange, limits: Limits) -> None:
         self._connection = connection  # I
         self._exchange = exchange  # I
         self._limits = limits  # I
-        timeouts = connection.timeouts
-        self._allowance = Allowance(timeouts.body, timeouts.lowest_rate)  # I; its content T
+        self._allowance: Allowance | None = None  # T: made when there is a wait
         self._data: bytes | None = None  # T: the whole body, once read
         self._received = 0  # T: bytes of it so far
+        self._last_bytes = 0  # T: bytes of the last receive, which the next wait is credited with
         self._is_reading = False  # T
 
     async def read(self) -> bytes:
@@ -84,18 +93,20 @@ class RequestBody:
 
     async def _receive(self) -> int:
         """Wait for more bytes, within the allowance; how many. Expired, it ends the connection's scope."""
-        connection, deadlines = self._connection, self._connection.deadlines
+        connection, timeouts = self._connection, self._connection.timeouts
+        if self._allowance is None:
+            self._allowance = Allowance(timeouts.body, timeouts.lowest_rate)
+        allowance = self._allowance
         before = connection.state
         connection.become(State.BODY)
-        deadlines.arm(Phase.BODY, self._allowance.start_wait(trio.current_time()))
-        data = b""
-        try:
-            data = await connection.receive()
-        finally:
-            self._allowance.end_wait(trio.current_time(), len(data))
-            if not deadlines.is_spent:  # else it stays armed, to say why
-                deadlines.disarm(Phase.BODY)
+        data = await connection.receive(
+            phase=Phase.BODY,
+            until=allowance.start_wait(trio.current_time(), self._last_bytes),
+            on_readable=lambda: allowance.end_wait(trio.current_time(), 0),
+        )
+        connection.deadlines.settle()  # the handler may wait for anything now
         connection.become(before)
+        self._last_bytes = len(data)
         if data:
             self._exchange.receive_data(data)
         else:

@@ -5,8 +5,8 @@ Whatever the road, the response's body is closed exactly once by `close_body`, w
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable
-from typing import final
+from collections.abc import AsyncIterable, Iterable
+from typing import Final, final
 
 import trio
 
@@ -15,6 +15,10 @@ from ktrio.http.h1 import Exchange
 from ktrio.http.headers import Headers
 from ktrio.http.messages import FileRange, Response
 from ktrio.net.connection import Connection, State
+
+# Bytes: up to here a file is read into memory and goes out with its head in one send. That much fits into any socket
+# buffer that has room at all, and `sendfile` costs two more system calls.
+SMALL_FILE: Final = 64 * 1024
 
 
 async def close_body(response: Response) -> None:
@@ -43,8 +47,8 @@ class ResponseWriter:
         self.status = 0  # T: of the head that was sent; 0: none yet
         self.body_bytes = 0  # T: bytes of the body sent, without framing
 
-    async def send(self, response: Response, *, common: Headers, close: bool) -> None:
-        """Send `response`, with the fields of `common` it does not set itself. Always a checkpoint.
+    async def send(self, response: Response, *, common: Iterable[tuple[str, str]], close: bool) -> None:
+        """Send `response`, with the fields of `common` it does not set itself. No checkpoint if it fits at once.
 
         Raises:
           ResponseError: it is no valid response; `status` is still 0 if nothing was sent of it.
@@ -53,38 +57,51 @@ class ResponseWriter:
           and whatever an iterable body raises.
         """
         head = self._render_head(response, common, close=close)
-        connection, body = self._connection, response.body
-        connection.become(State.WRITING)
+        connection, exchange, body = self._connection, self._exchange, response.body
         connection.begin_answer()
         self.status = response.status
-        if not self._exchange.sends_body:
-            await connection.send_all([head, self._exchange.end_body()])
+        if not exchange.sends_body:
+            await self._send_at_once(head + exchange.end_body())
         elif isinstance(body, bytes):
-            await connection.send_all([head, *self._exchange.send_body(body), self._exchange.end_body()])
+            await self._send_at_once(b"".join((head, *exchange.send_body(body), exchange.end_body())))
             self.body_bytes = len(body)
         elif isinstance(body, FileRange):
             await self._send_file(head, body)
         else:
             await self._send_iterable(head, body)
 
-    def _render_head(self, response: Response, common: Headers, *, close: bool) -> bytes:
-        body = response.body
+    def _render_head(self, response: Response, common: Iterable[tuple[str, str]], *, close: bool) -> bytes:
+        body, headers = response.body, response.headers
         if isinstance(body, bytes):
             length: int | None = len(body)
         else:
             length = body.count if isinstance(body, FileRange) else None
-        headers = Headers(response.headers)
-        for name, value in common:
-            if name not in headers:
-                headers.add(name, value)
+        missing = [field for field in common if field[0] not in headers]
+        if missing:
+            headers = Headers([*headers, *missing])
         return self._exchange.send_head(response.status, headers, close=close, body_length=length)
+
+    async def _send_at_once(self, data: bytes) -> None:
+        """Send what fits in one go without a checkpoint: the loop will wait for the next head anyway."""
+        sent = self._connection.send_nowait(data)
+        if sent < len(data):
+            self._connection.become(State.WRITING)
+            await self._connection.send_all(memoryview(data)[sent:])
 
     async def _send_file(self, head: bytes, body: FileRange) -> None:
         connection, exchange = self._connection, self._exchange
+        exchange.pass_through(body.count)
+        if body.count <= SMALL_FILE:
+            data = connection.read_resident(body.descriptor, body.offset, body.count)
+            if data is not None:
+                await self._send_at_once(head + data)
+                self.body_bytes = body.count
+                exchange.end_body()
+                return
+        connection.become(State.WRITING)
         await connection.send_all(head)
         sent = await connection.send_file(body.descriptor, body.offset, body.count)
         self.body_bytes = sent
-        exchange.pass_through(sent)
         if sent < body.count:
             raise ResponseError(f"the file ended {body.count - sent} bytes before the length it had when it was opened")
         exchange.end_body()
@@ -92,6 +109,7 @@ class ResponseWriter:
     async def _send_iterable(self, head: bytes, body: AsyncIterable[bytes]) -> None:
         """Each piece goes out as it comes. The slot is kept: between two pieces the handler's code is at work."""
         connection, exchange = self._connection, self._exchange
+        connection.become(State.WRITING)
         connection.watch_peer()
         connection.begin_answer()
         await connection.send_all(head, parked=False)

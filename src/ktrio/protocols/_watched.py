@@ -8,7 +8,7 @@ and every later step goes straight to the handler's coroutine.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Generator
-from types import FrameType
+from types import CoroutineType, FrameType
 from typing import TypeVar, cast, final
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class _Watched:
 
 async def watched(awaitable: Awaitable[T], on_first_wait: Callable[[], None]) -> T:
     """``await awaitable``; `on_first_wait` is called when it yields for the first time, if it does."""
-    if not isinstance(awaitable, Coroutine):
+    if type(awaitable) is not CoroutineType and not isinstance(awaitable, Coroutine):
         on_first_wait()
         return await awaitable
     coro = cast("Coroutine[object, object, object]", awaitable)

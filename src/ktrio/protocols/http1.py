@@ -31,7 +31,6 @@ from ktrio.http.errors import (
     ServiceUnavailable,
 )
 from ktrio.http.h1 import Exchange, RequestHead
-from ktrio.http.headers import Headers
 from ktrio.http.messages import Handler, Request, Response
 from ktrio.http.policy import Limits, is_worth_draining, wants_head_only
 from ktrio.http.responses import error_response, render_error
@@ -56,6 +55,7 @@ class Http1:
     Args:
       handler: answers each request.
       limits: what is taken from the peer.
+      read_head: reads one whole head, within the same limits: `ktrio.http.head.HeadMemo.read`.
       tell: called once for each request, when it is over.
       date: the present ``Date``, rendered (RFC 9110 section 6.6.1).
       server: the ``Server`` field; empty: none.
@@ -71,6 +71,7 @@ class Http1:
         "_head",
         "_heads",
         "_limits",
+        "_read_head",
         "_requests",
         "_server",
         "_tell",
@@ -83,13 +84,15 @@ class Http1:
         handler: Handler,
         *,
         limits: Limits,
-        tell: Tell,
+        read_head: Callable[[bytes], tuple[Exchange, RequestHead]],
+        tell: Tell | None,
         date: Callable[[], str],
         server: str,
     ) -> None:
         self._connection = connection  # I
         self._handler = handler  # I
         self._limits = limits  # I
+        self._read_head = read_head  # I
         self._tell = tell  # I
         self._date = date  # I
         self._server = server  # I
@@ -118,6 +121,7 @@ class Http1:
             if not await self._answer():
                 return
             if self._heads.has_begun:  # pipelined: others have their turn first, of the loop and of the slot
+                self._connection.deadlines.settle()
                 async with self._connection.waiting():
                     await trio.lowlevel.checkpoint()
 
@@ -129,7 +133,7 @@ class Http1:
 
     def _read(self, head: bytes) -> None:
         """Begin an exchange: from here on an answer is owed."""
-        self._exchange, self._head = Exchange.read_head(head, self._limits)
+        self._exchange, self._head = self._read_head(head)
         if not self._exchange.body_complete:
             self._exchange.receive_data(self._heads.take_rest())
         self._requests += 1
@@ -160,12 +164,14 @@ class Http1:
             self._finish()
             return False
         connection.answered += 1
-        may_follow = exchange.reusable or (not exchange.closes and await self._drop_body(body))
+        is_read = exchange.body_complete or (not exchange.closes and await self._drop_body(body))
         self._finish()
         self._heads.give_back(exchange.take_leftover())
-        if not may_follow:
-            await self._close_politely()
-        return may_follow
+        if exchange.closes or not is_read or connection.draining.is_set():
+            connection.end(self._reason_to_close())
+            await self._linger_if_needed(may_be_unread=not is_read)
+            return False
+        return True
 
     async def _call_handler(self, head: RequestHead, body: RequestBody) -> Response:
         """The handler's response, or the one that its error calls for. Barrier: a handler's error costs its request."""
@@ -231,11 +237,9 @@ class Http1:
         """Is the rest of a body that nobody has read small enough to keep the connection for?"""
         return self._limits.drain_bytes > 0 and is_worth_draining(exchange.body_unreceived, self._limits)
 
-    def _common_headers(self) -> Headers:
-        headers = Headers((("date", self._date()),))
-        if self._server:
-            headers.add("server", self._server)
-        return headers
+    def _common_headers(self) -> tuple[tuple[str, str], ...]:
+        date = ("date", self._date())
+        return (date, ("server", self._server)) if self._server else (date,)
 
     async def _drop_body(self, body: RequestBody) -> bool:
         """Read what is left of a body that the handler did not want, so that the next request can be read."""
@@ -253,6 +257,8 @@ class Http1:
         self._tell_request(head, writer.status, writer.body_bytes)
 
     def _tell_request(self, head: RequestHead | None, status: int, body_bytes: int) -> None:
+        if self._tell is None:
+            return
         connection = self._connection
         duration = trio.current_time() - self._heads.began
         details = RequestDetails(
@@ -275,28 +281,27 @@ class Http1:
 
     # -- the end
 
-    async def _close_politely(self) -> None:
-        """End after an answer that said close; linger only where unread input may be left."""
-        connection = self._connection
-        if connection.draining.is_set():
-            connection.end("draining")
-        elif self._requests >= self._limits.requests_per_connection:
-            connection.end("max-requests")
-        else:
-            connection.end("answered")
+    def _reason_to_close(self) -> str:
+        """Why the connection ends behind a complete answer."""
+        if self._connection.draining.is_set():
+            return "draining"
+        return "max-requests" if self._requests >= self._limits.requests_per_connection else "answered"
+
+    async def _linger_if_needed(self, *, may_be_unread: bool) -> None:
+        """Linger where input that nobody will read may be left or still come: its reset would destroy the answer."""
         try:
-            if self._heads.has_begun or connection.receive_nowait():
-                await connection.linger()
+            if may_be_unread or self._heads.has_begun or self._connection.receive_nowait():
+                await self._connection.linger()
         except ConnectionGone:
-            return  # it has closed first, after its answer
+            return  # the peer has closed first, after its answer
 
     async def _reject(self, error: HttpError, *, head_only: bool) -> None:
         """A head that cannot be read: say why, and close, because nobody knows where the next one begins."""
         self._connection.end("bad-request")
-        await self._say_error(error, head_only=head_only)
+        await self._say_error(error, head_only=head_only, may_be_unread=True)
 
-    async def _say_error(self, error: HttpError, *, head_only: bool) -> None:
-        """Send an error as the connection's last response, tell it, and linger."""
+    async def _say_error(self, error: HttpError, *, head_only: bool, may_be_unread: bool) -> None:
+        """Send an error as the connection's last response, and tell it."""
         connection = self._connection
         connection.become(State.WRITING)
         message = render_error(error, date=self._date(), head_only=head_only, server=self._server or None)
@@ -308,7 +313,7 @@ class Http1:
         finally:
             self._tell_request(self._head, status, 0)
             self._exchange = self._head = self._writer = None
-        await connection.linger()
+        await self._linger_if_needed(may_be_unread=may_be_unread)
 
     async def farewell(self) -> None:
         """Last words, if a request was begun and nothing sent: 408 after its deadline, 503 at a shutdown, 500."""
@@ -318,7 +323,11 @@ class Http1:
             self._finish()
         else:
             with contextlib.suppress(ConnectionGone):  # then nobody is there to hear them
-                await self._say_error(error, head_only=self._head is not None and self._head.method == "HEAD")
+                await self._say_error(
+                    error,
+                    head_only=self._head is not None and self._head.method == "HEAD",
+                    may_be_unread=self._exchange is None or not self._exchange.body_complete,
+                )
 
     def _last_words(self) -> HttpError | None:
         """What the reason for the end calls for, if anything can be said."""

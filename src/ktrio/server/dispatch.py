@@ -31,12 +31,13 @@ def reason_of_spent_scope(expired: Phase | None, leaving: str) -> str:
     return f"{expired.value}-timeout" if expired is not None else leaving or "server-cancelled"
 
 
-def _parking_of_this_task() -> Callable[[], AbstractAsyncContextManager[None]]:
+def _parking_of_this_task(connection: Connection) -> Callable[[], AbstractAsyncContextManager[None]]:
     """`parked` for the calling item's own task; in a task that a handler started, waiting parks nothing."""
-    owner = trio.lowlevel.current_task()
+    owner, parking, staying = trio.lowlevel.current_task(), parked(), nullcontext()
+    parking.before_wait = connection.deadlines.settle  # the wait for a slot is none of the peer's doing
 
     def waiting() -> AbstractAsyncContextManager[None]:
-        return parked() if trio.lowlevel.current_task() is owner else nullcontext()
+        return parking if trio.lowlevel.current_task() is owner else staying
 
     return waiting
 
@@ -78,7 +79,7 @@ class Dispatch:
     async def _serve(self, connection: Connection) -> None:
         """The work item of one connection, from its first step to its close. Barrier: an error costs its connection."""
         try:
-            connection.waiting = _parking_of_this_task()
+            connection.waiting = _parking_of_this_task(connection)
             self._roster.taken(connection)
             await self._converse_to_the_end(connection, self._make_protocol(connection))
         except ConnectionGone:

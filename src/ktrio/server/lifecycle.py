@@ -84,6 +84,8 @@ class ServerStatistics:
     """Connections accepted and not closed."""
     quiet: int
     """Of those: nothing received yet, or idle between requests."""
+    busy: int
+    """Of those: something is in progress, from the first byte of a head to the last of its answer."""
     owing: int
     """Of those: a complete request is in and its answer incomplete."""
     accepted: int
@@ -164,6 +166,10 @@ class Server:
     async def shutdown(self, *, grace: float | None = None) -> None:
         """`begin_shutdown`, and wait until the last connection has ended."""
         self.begin_shutdown(grace=grace)
+        await self.wait_ended()
+
+    async def wait_ended(self) -> None:
+        """Wait until the last connection has ended, whoever asked for it; a checkpoint."""
         await self._ended.wait()
 
     def force_shutdown(self, reason: str) -> None:
@@ -178,6 +184,7 @@ class Server:
         return ServerStatistics(
             open=roster.open,
             quiet=roster.quiet,
+            busy=roster.busy,
             owing=roster.owing,
             accepted=roster.accepted,
             answered=roster.answered,

@@ -11,13 +11,15 @@ import logging
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import final
+from typing import Final, final
 
 import trio
 from trio.lowlevel import ParkingLot
 
 from ktrio.net.connection import Connection, State
 from ktrio.workqueue import Work
+
+BUSY: Final = frozenset({State.HEAD, State.BODY, State.HANDLING, State.WRITING})
 
 log = logging.getLogger("ktrio.server")
 
@@ -31,6 +33,8 @@ class RosterStatistics:
     """Connections accepted and not closed."""
     quiet: int
     """Of those: nothing received yet, or idle between requests."""
+    busy: int
+    """Of those: something is in progress, from the first byte of a head to the last of its answer."""
     owing: int
     """Of those: a complete request is in and its answer incomplete."""
     accepted: int
@@ -95,15 +99,22 @@ class Roster:
         if not self._work:
             self._emptied.unpark_all()
 
-    def _on_state(self, connection: Connection, _previous: State) -> None:
-        self._leave(connection)
+    def _on_state(self, connection: Connection, previous: State) -> None:
+        if previous is State.IDLE:
+            self._idle.pop(connection, None)
+        elif previous is State.NEW:
+            self._new.pop(connection, None)
+        elif previous is State.WRITING:
+            self._writing.discard(connection)
         state = connection.state
         if state is State.IDLE:
             self._idle[connection] = None
-            self._changes.unpark_all()
+            if self._changes:
+                self._changes.unpark_all()
         elif state is State.WRITING:
             self._writing.add(connection)
-            self._arrivals_of_writers.unpark_all()
+            if self._arrivals_of_writers:
+                self._arrivals_of_writers.unpark_all()
 
     def _leave(self, connection: Connection) -> None:
         self._idle.pop(connection, None)
@@ -188,6 +199,7 @@ class Roster:
         return RosterStatistics(
             open=len(self._work),
             quiet=self.quiet,
+            busy=sum(connection.state in BUSY for connection in self._work),
             owing=sum(connection.owes_answer for connection in self._work),
             accepted=self._accepted,
             answered=self._answered + sum(connection.answered for connection in self._work),

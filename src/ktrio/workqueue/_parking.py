@@ -102,12 +102,16 @@ class ReturnToken:
 
 @final
 class Parking:
-    """The context manager that `parked` returns."""
+    """The context manager that `parked` returns; may be used again and again, by the same run.
 
-    __slots__ = ("_worker",)
+    `before_wait` is called, if set, when coming back turns out to have to wait (P2): a plain function.
+    """
+
+    __slots__ = ("_worker", "before_wait")
 
     def __init__(self, worker: Worker) -> None:
         self._worker = worker  # I
+        self.before_wait: Callable[[], object] | None = None  # I, by whoever made it
 
     @enable_ki_protection
     async def __aenter__(self) -> None:
@@ -121,6 +125,8 @@ class Parking:
         if error is not None:
             worker.force_return()  # P4
         elif not worker.return_nowait():
+            if self.before_wait is not None:
+                self.before_wait()
             await _wait_for_return(worker)
 
 
