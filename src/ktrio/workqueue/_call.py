@@ -44,11 +44,14 @@ class Call:
         return self._value
 
     def _abort(self, raise_cancel: Callable[[], NoReturn]) -> Abort:
-        self._raise_cancel = raise_cancel
         if self._work.is_pending:
             self._task = None  # nobody must wake a task that Trio is waking
             self._work.cancel()
             return Abort.SUCCEEDED
+        if not self._work.is_running:  # it has ended the supervisor, and this caller with it
+            self._task = None
+            return Abort.SUCCEEDED
+        self._raise_cancel = raise_cancel
         self._work.interrupt("the caller of Workqueue.run was cancelled")
         return Abort.FAILED
 
@@ -65,6 +68,6 @@ class Call:
         if self._raise_cancel is not None:
             try:
                 self._raise_cancel()
-            except trio.Cancelled as cancelled:
+            except BaseException as cancelled:  # Cancelled, or the KeyboardInterrupt that struck while we waited
                 error = cancelled
         self.settle(None, error)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import trio
-from trio.lowlevel import ParkingLot
+from trio.lowlevel import ParkingLot, enable_ki_protection
 
 from ktrio.workqueue._parking import ReturnToken
 from ktrio.workqueue._policy import has_place, may_start_working, too_many_workers, wake_ups
@@ -54,7 +54,7 @@ class PoolStatistics:
     culled: int
     """Workers that ended because too many were idle for too long."""
     at_capacity: int
-    """How often something had to wait because every place was taken."""
+    """How often a place was looked for, for something that waits, and every place was taken."""
 
 
 @final
@@ -80,6 +80,7 @@ class Pool:
         self._crowded = ParkingLot()  # where the pool's task waits until there are too many idle workers
         self._nursery: trio.Nursery | None = None  # T: while `run` is inside it
 
+    @enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the workers until cancelled; in between, cull the idle ones. Starts with one worker."""
         async with trio.open_nursery() as nursery:
@@ -130,6 +131,8 @@ class Pool:
             return
         wanted = self.starting + more if more else 1
         room = self.capacity - self.occupied
+        if self.worklist and room <= 0:
+            self.at_capacity += 1
         for _ in range(wake_ups(wanted, len(self.worklist), room, self.starting)):
             self._wake_or_create()
 

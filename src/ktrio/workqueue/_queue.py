@@ -207,6 +207,7 @@ class Workqueue:
         else:
             await parked_while_waiting(lot.park)
 
+    @enable_ki_protection
     async def drain(self) -> None:
         """Wait until the queue is empty; meanwhile only its own items may queue on it (kernel: ``drain_workqueue``).
 
@@ -225,6 +226,7 @@ class Workqueue:
         finally:
             self._draining -= 1
 
+    @enable_ki_protection
     async def destroy(self) -> None:
         """Drain the queue, then close it (kernel: ``destroy_workqueue``). Again: harmless. Always a checkpoint.
 
@@ -243,6 +245,7 @@ class Workqueue:
     async def run(self, fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T: ...
     @overload
     async def run(self, fn: Callable[[Unpack[Ts]], T], *args: *Ts) -> T: ...
+    @enable_ki_protection
     async def run(self, fn: Callable[[Unpack[Ts]], object], *args: *Ts) -> object:
         """Queue ``fn(*args)`` as an item of its own and give back its result or raise its error, to this caller only.
 
@@ -268,6 +271,7 @@ class Workqueue:
 
     # -- the rest
 
+    @enable_ki_protection
     def set_max_active(self, max_active: int) -> None:
         """Change the number of slots per simulated CPU; 0 means 256 (kernel: ``workqueue_set_max_active``).
 

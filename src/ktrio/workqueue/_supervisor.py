@@ -18,6 +18,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ktrio.workqueue._attrs import OnError, WorkqueueAttrs, WorkqueueFlags
+from ktrio.workqueue._call import Call
 from ktrio.workqueue._errors import SupervisorClosedError
 from ktrio.workqueue._parking import current_work
 from ktrio.workqueue._pool import Pool, PoolStatistics
@@ -74,7 +75,10 @@ class Supervisor:
         self._workqueues: dict[Workqueue, None] = {}  # S: in the order of allocation
         self._nursery: trio.Nursery | None = None  # T: while `own` is inside it
         self._late_errors: list[BaseException] = []  # S: raised by on_discard after the nursery was closed
+        self._unsettled: list[tuple[Call, str]] = []  # S
+        self._is_cancelled = False  # S: the pools are ending
         self._refused = 0  # S
+        self._warned = False  # S: was the first refusal logged?
 
     @asynccontextmanager
     async def own(self) -> AsyncGenerator[None]:
@@ -109,10 +113,13 @@ class Supervisor:
         self._nursery = None
         for wq in self._workqueues:
             wq.discard_all()
+        for call, why in self._unsettled:
+            call.settle_unfinished(why)
+        self._unsettled.clear()
 
     def pool_ended(self) -> None:
         """A pool's task is on its way out: from now on nothing can be started."""
-        self.leaving = self.refuses_chained = True
+        self.leaving = self.refuses_chained = self._is_cancelled = True
 
     def alloc_workqueue(
         self,
@@ -153,10 +160,15 @@ class Supervisor:
         else:
             self._nursery.start_soon(_raise, error, name="error of a ktrio item")
 
+    def settle_in_the_end(self, call: Call, why: str) -> None:
+        """Tell the caller of a `Workqueue.run` that its item ended with what ends the supervisor, once it has."""
+        self._unsettled.append((call, why))
+
     def log_refused_chain(self, wq: Workqueue) -> None:
         """Count a queueing that returned False because the block is being left; name the first in the log."""
         self._refused += 1
-        if self._refused == 1:
+        if not (self._is_cancelled or self._warned):
+            self._warned = True
             log.warning(
                 "%r keeps queueing on %r while its supervisor is being left: refused from round %d on",
                 current_work(),

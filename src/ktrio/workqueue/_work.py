@@ -133,6 +133,7 @@ class Work:
         """Has its function begun and not ended? Parked counts as running."""
         return self._worker is not None
 
+    @enable_ki_protection
     async def flush(self) -> bool:
         """Wait for the last queueing seen at this moment (kernel: ``flush_work``); always a checkpoint.
 
@@ -167,6 +168,7 @@ class Work:
         pwq.withdraw(self)
         return True
 
+    @enable_ki_protection
     async def cancel_sync(self, *, interrupt: bool = False) -> bool:
         """Withdraw the pending queueing, then wait until no run is under way (kernel: ``cancel_work_sync``).
 

@@ -268,8 +268,8 @@ class Worker:
             else:
                 work._call.settle(None, rest)
         elif rest is not None:
-            if work._call is not None:
-                work._call.settle_unfinished(f"ended with {rest!r}")
+            if work._call is not None:  # most callers are cancelled along with the supervisor, and need no error
+                self.pool.supervisor.settle_in_the_end(work._call, f"ended with {rest!r}")
             self.pwq.wq.report(work, rest)
         if cancelled is not None:
             raise cancelled
