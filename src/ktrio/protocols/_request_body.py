@@ -27,6 +27,7 @@ class RequestBody:
         "_is_reading",
         "_last_bytes",
         "_limits",
+        "_pieces",
         "_received",
     )
 
@@ -36,6 +37,8 @@ class RequestBody:
         self._limits = limits  # I
         self._allowance: Allowance | None = None  # T: made when there is a wait
         self._data: bytes | None = None  # T: the whole body, once read
+        # T: what has come of it; kept here, so that a read that was given up can be taken up again
+        self._pieces: list[bytes] = []
         self._received = 0  # T: bytes of it so far
         self._last_bytes = 0  # T: bytes of the last receive, which the next wait is credited with
         self._is_reading = False  # T
@@ -65,34 +68,32 @@ class RequestBody:
         invitation = self._exchange.send_continue()
         if invitation:
             await self._connection.send_all(invitation)
-        pieces: list[bytes] = []
         while True:
             event = self._exchange.next_body()
             if event is BodyEvent.END:
-                return b"".join(pieces)
+                return b"".join(self._pieces)
             if event is BodyEvent.NEED_DATA:
                 await self._receive()
             else:
                 self._received += len(event)
                 check_body_bytes(self._received, self._limits)
-                pieces.append(event)
+                self._pieces.append(event)
 
     async def drop(self) -> bool:
-        """Read on and drop, so that the connection can be kept; was that the body's end?
-
-        Gives up after `Limits.drain_bytes` more than had come before.
-        """
+        """Read on and drop, at most `Limits.drain_bytes`, to keep the connection; was that the body's end?"""
         dropped = 0
         while dropped <= self._limits.drain_bytes:
             event = self._exchange.next_body()
             if event is BodyEvent.END:
                 return True
             if event is BodyEvent.NEED_DATA:
-                dropped += await self._receive()
+                await self._receive()
+            else:
+                dropped += len(event)
         return False
 
-    async def _receive(self) -> int:
-        """Wait for more bytes, within the allowance; how many. Expired, it ends the connection's scope."""
+    async def _receive(self) -> None:
+        """Wait for more bytes, within the allowance; expired, it ends the connection's scope."""
         connection, timeouts = self._connection, self._connection.timeouts
         if self._allowance is None:
             self._allowance = Allowance(timeouts.body, timeouts.lowest_rate)
@@ -111,4 +112,3 @@ class RequestBody:
             self._exchange.receive_data(data)
         else:
             self._exchange.receive_eof()
-        return len(data)

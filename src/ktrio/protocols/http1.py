@@ -208,7 +208,7 @@ class Http1:
         assert head is not None
         try:
             try:
-                await writer.send(response, common=self._common_headers(), close=self._must_close(exchange))
+                await writer.send(response, common=self._common_headers(), close=self._must_close(exchange, head))
             except ResponseError:
                 if writer.status:
                     raise
@@ -224,18 +224,18 @@ class Http1:
             return
         self._connection.owes_answer = False
 
-    def _must_close(self, exchange: Exchange) -> bool:
+    def _must_close(self, exchange: Exchange, head: RequestHead) -> bool:
         """Is this the connection's last response?"""
         return (
             self._connection.draining.is_set()
             or self._requests >= self._limits.requests_per_connection
             or exchange.awaits_continue
-            or not (exchange.body_complete or self._is_worth_draining(exchange))
+            or not (exchange.body_complete or self._is_worth_draining(head))
         )
 
-    def _is_worth_draining(self, exchange: Exchange) -> bool:
-        """Is the rest of a body that nobody has read small enough to keep the connection for?"""
-        return self._limits.drain_bytes > 0 and is_worth_draining(exchange.body_unreceived, self._limits)
+    def _is_worth_draining(self, head: RequestHead) -> bool:
+        """Is a body that nobody has read small enough to keep the connection for?"""
+        return self._limits.drain_bytes > 0 and is_worth_draining(head.body_length, self._limits)
 
     def _common_headers(self) -> tuple[tuple[str, str], ...]:
         date = ("date", self._date())

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
+import math
 import os
 import socket
 from collections.abc import Callable
@@ -29,6 +30,8 @@ log = logging.getLogger("ktrio.server")
 
 # Seconds between two tries while descriptors are short; Trio's and libuv's figure.
 PAUSE_WHEN_EXHAUSTED: Final = 0.1
+# Seconds without want of descriptors after which the next one is news again: at the limit it comes and goes.
+END_OF_BURST: Final = 10.0
 # Accepts in one turn of the loop: about 1 ms of them, then others have theirs.
 ACCEPTS_A_TURN: Final = 32
 
@@ -59,7 +62,7 @@ class Acceptor:
         self._max_connections = max_connections  # I
         self._refusal = refusal  # I: what a client gets to read that cannot be served
         self._reserve: int | None = None  # S: the descriptor in reserve
-        self._exhausted = False  # S: inside a burst of refusals
+        self._exhausted_at = -math.inf  # S: when a descriptor was missing last
         self.made_room = 0  # S: connections asked to leave in favour of others
         self.refused = 0  # S: clients refused for want of descriptors
 
@@ -108,9 +111,6 @@ class Acceptor:
                 raise
             await self._survive_exhaustion(listener, error)
             return False
-        if self._exhausted:
-            self._exhausted = False
-            log.warning("accepting again on %s", listener)
         return True
 
     def _take(self, listener: Listener) -> None:
@@ -136,18 +136,16 @@ class Acceptor:
         return accepted
 
     async def _survive_exhaustion(self, listener: Listener, error: OSError) -> None:
-        """No descriptor left: make room if somebody is quiet, else refuse one client; then wait a little."""
-        if not self._exhausted:
-            self._exhausted = True
+        """No descriptor left: refuse one client politely, then wait a little, or until a connection has left."""
+        now = trio.current_time()
+        is_new_burst, self._exhausted_at = now - self._exhausted_at > END_OF_BURST, now
+        if is_new_burst:
             log.warning(
                 "out of resources (%s): accepting on %s pauses; raise the limit (ulimit -n) or lower max_connections",
                 errno.errorcode.get(error.errno or 0, "?"),
                 listener,
             )
-        if self._roster.quiet:
-            self._roster.make_room()
-            self.made_room += 1
-        elif self._reserve is not None:
+        if self._reserve is not None:
             self.close()
             self._refuse_one(listener)
             self.open()

@@ -142,7 +142,7 @@ class Supervisor:
           ValueError: `max_active` out of range, or an unusable `on_error`.
           SupervisorClosedError: the block was left.
         """
-        if self.leaving:
+        if self.leaving and not self._is_cancelled:  # the caller of a cancelled one is to meet Cancelled, not this
             raise SupervisorClosedError(f"{self!r} was left: it cannot allocate workqueue {name!r}")
         attrs = WorkqueueAttrs(name=name, flags=WorkqueueFlags(flags), on_error=on_error)
         wq = Workqueue(self, attrs, max_active)
