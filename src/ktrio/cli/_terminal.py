@@ -19,7 +19,7 @@ def write(stream: TextIO | None, text: str) -> None:
     if stream is None:  # closed by whoever started us
         return
     try:
-        stream.write(text)
+        stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
         stream.flush()
     except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -30,6 +30,11 @@ def write(stream: TextIO | None, text: str) -> None:
 def say(text: str) -> None:
     """Print a line, at once also into a pipe."""
     write(sys.stdout, text + "\n")
+
+
+def printable(text: str) -> str:
+    """`text` with what would move a cursor or forge a line as escapes; a folder may be called anything."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def write_log(text: str) -> None:
@@ -79,7 +84,7 @@ class Terminal:
         active = queue.max_active or 256
         for address in server.addresses:
             where = url_of(address) if self._settings.folder is not None else describe(address)
-            self._say(f"ktrio {__version__}: {self._what} at {where}")
+            self._say(f"ktrio {__version__}: {printable(self._what)} at {printable(where)}")
         pools = f"{queue.cpus} pool{'s' if queue.cpus > 1 else ''} of {queue.capacity}"
         self._say(
             f"  unbound queue, {queue.cpus} x {active} = {queue.cpus * active} requests at work, {pools}; "

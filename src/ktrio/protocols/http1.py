@@ -220,7 +220,8 @@ class Http1:
             if gone is not None:
                 raise gone from error
             self._connection.end("error")
-            log.exception("the response to %s %s broke off", head.method, head.target)
+            trace = None if isinstance(error, ResponseError) else error  # that one says it all in a line
+            log.error("the response to %s %s broke off: %s", head.method, head.target, error, exc_info=trace)
             return
         self._connection.owes_answer = False
 

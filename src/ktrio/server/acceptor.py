@@ -90,7 +90,7 @@ class Acceptor:
     async def _wait_for_room(self) -> None:
         """Ask for permission, with a client waiting in the backlog."""
         while True:
-            answer = verdict(len(self._roster), self._max_connections, self._roster.quiet)
+            answer = verdict(len(self._roster), self._max_connections, self._roster.may_leave())
             if answer is Verdict.ADMIT:
                 return
             if answer is Verdict.MAKE_ROOM:

@@ -22,16 +22,16 @@ class Verdict(enum.Enum):
     ADMIT = enum.auto()
     """There is room."""
     MAKE_ROOM = enum.auto()
-    """Full, but a connection is quiet: close the longest-quiet one, then ask again."""
+    """Full, but somebody may leave: ask the longest-idle one, then ask again."""
     WAIT = enum.auto()
     """Full of connections at work: leave the client in the backlog until one ends."""
 
 
-def verdict(open_connections: int, max_connections: int, quiet: int) -> Verdict:
+def verdict(open_connections: int, max_connections: int, may_leave: int) -> Verdict:
     """Asked when a listener is readable: with nobody waiting, nobody is closed."""
     if open_connections < max_connections:
         return Verdict.ADMIT
-    return Verdict.MAKE_ROOM if quiet else Verdict.WAIT
+    return Verdict.MAKE_ROOM if may_leave else Verdict.WAIT
 
 
 def default_max_connections(open_file_limit: int) -> int:

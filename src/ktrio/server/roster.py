@@ -8,6 +8,7 @@ readers can be told from stalled ones; and why each one ended. It touches no byt
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,10 @@ from trio.lowlevel import ParkingLot
 
 from ktrio.net.connection import Connection, State
 from ktrio.workqueue import Work
+
+# Seconds after which a connection that has said nothing since accept may be asked to make room. A client's first bytes
+# come right behind its handshake, whatever the round trip; one that connects in advance can connect again.
+SILENT_TOO_LONG: Final = 0.1
 
 BUSY: Final = frozenset({State.HEAD, State.BODY, State.HANDLING, State.WRITING})
 
@@ -58,6 +63,7 @@ class Roster:
         self._work: dict[Connection, Work] = {}  # S
         self._idle: OrderedDict[Connection, None] = OrderedDict()  # S: longest idle first
         self._new: OrderedDict[Connection, None] = OrderedDict()  # S: longest silent first
+        self._leaving: Connection | None = None  # S: asked to make room, and has not decided yet
         self._writing: set[Connection] = set()  # S
         self._accepted = self._answered = self._cut = 0  # S
         self._reasons: Counter[str] = Counter()  # S
@@ -91,6 +97,8 @@ class Roster:
             return
         connection.on_state = None
         self._leave(connection)
+        if connection is self._leaving:
+            self._leaving = None
         self._reasons[connection.reason or "unknown"] += 1
         self._answered += connection.answered
         self._cut += connection.cut
@@ -100,6 +108,8 @@ class Roster:
             self._emptied.unpark_all()
 
     def _on_state(self, connection: Connection, previous: State) -> None:
+        if connection is self._leaving:
+            self._has_decided()
         if previous is State.IDLE:
             self._idle.pop(connection, None)
         elif previous is State.NEW:
@@ -121,12 +131,23 @@ class Roster:
         self._new.pop(connection, None)
         self._writing.discard(connection)
 
+    def _has_decided(self) -> None:
+        """Whoever was asked to make room leaves, or has turned out to have a request."""
+        self._leaving = None
+        self._changes.unpark_all()
+
     # -- room
 
-    @property
-    def quiet(self) -> int:
-        """How many connections are owed nothing and could be asked to leave."""
-        return len(self._idle) + len(self._new)
+    def may_leave(self) -> int:
+        """How many connections may be asked to make room: the idle ones, and the new ones if silent too long.
+
+        None while one that was asked has not left yet: nobody leaves for a place that is about to be free.
+        """
+        if self._leaving is not None:
+            return 0
+        silent = next(iter(self._new), None)
+        has_silent = silent is not None and silent.opened + SILENT_TOO_LONG <= trio.current_time()
+        return len(self._idle) + has_silent
 
     def make_room(self) -> None:
         """Ask the longest-idle connection to leave, or if none is idle the one that has said nothing for longest.
@@ -136,13 +157,15 @@ class Roster:
         """
         for line in (self._idle, self._new):
             if line:
-                connection, _ = line.popitem(last=False)  # asked once; if it stays, it is at work
-                connection.ask_to_leave("made-room")
+                self._leaving, _ = line.popitem(last=False)  # asked once; if it stays, it is at work
+                self._leaving.ask_to_leave("made-room")
                 return
 
     async def wait_change(self) -> None:
-        """Wait until a connection has left or become idle: until there may be room."""
-        await self._changes.park()
+        """Wait until a connection has left, become idle or been silent too long: until there may be room."""
+        silent = next(iter(self._new), None) if self._leaving is None else None
+        with trio.move_on_at(math.inf if silent is None else silent.opened + SILENT_TOO_LONG):
+            await self._changes.park()
 
     async def wait_departure(self) -> None:
         """Wait until a connection has left: until a descriptor is free."""
@@ -198,7 +221,7 @@ class Roster:
         """The counts of this moment."""
         return RosterStatistics(
             open=len(self._work),
-            quiet=self.quiet,
+            quiet=len(self._idle) + len(self._new),
             busy=sum(connection.state in BUSY for connection in self._work),
             owing=sum(connection.owes_answer for connection in self._work),
             accepted=self._accepted,
@@ -208,4 +231,4 @@ class Roster:
         )
 
     def __repr__(self) -> str:
-        return f"<Roster open={len(self._work)} quiet={self.quiet} writing={len(self._writing)}>"
+        return f"<Roster open={len(self._work)} quiet={len(self._idle) + len(self._new)} writing={len(self._writing)}>"
