@@ -20,6 +20,11 @@ _SIZE_LINE_BYTES: Final = 256
 # Bytes of extensions in one body, so that a one-byte chunk cannot carry 250 bytes of them for ever (CVE-2023-39326).
 _EXTENSION_BYTES: Final = 4096
 
+# Framing is paid for in CPU, tens of microseconds a chunk. A body may have this many bytes of it, and beyond them no
+# more than twice its data: a peer that sends a byte a chunk for ever is up to no good.
+_OVERHEAD_BYTES: Final = 64 * 1024
+_OVERHEAD_FACTOR: Final = 2
+
 # chunk-size [ chunk-ext ]: at most 15 digits, which fit in 63 bits. The "bad" whitespace that section 7.1.1 lets stand
 # before an extension is refused: h11 does not read it, and nobody sends it.
 _SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})(;[\t\x20-\x7e\x80-\xff]*)?")
@@ -39,7 +44,17 @@ class _Part(enum.Enum):
 class ChunkGuard:
     """Follows one chunked body through any pieces and refuses it at its first fault. Values in, values out."""
 
-    __slots__ = ("_data_left", "_extension_bytes", "_limits", "_line", "_part", "_trailer_bytes", "_trailers")
+    __slots__ = (
+        "_data",
+        "_data_left",
+        "_extension_bytes",
+        "_limits",
+        "_line",
+        "_overhead",
+        "_part",
+        "_trailer_bytes",
+        "_trailers",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -47,6 +62,8 @@ class ChunkGuard:
         self._line = bytearray()  # of a line whose end has not come yet
         self._data_left = 0  # of this chunk
         self._extension_bytes = 0  # of this body
+        self._overhead = 0  # bytes of chunk framing in this body
+        self._data = 0  # bytes announced by its chunks
         self._trailers = 0
         self._trailer_bytes = 0
 
@@ -125,6 +142,10 @@ class ChunkGuard:
         if self._extension_bytes > _EXTENSION_BYTES:
             raise BadRequest(f"The chunk extensions are longer than {_EXTENSION_BYTES} bytes.")
         self._data_left = int(match[1], 16)
+        self._overhead += len(line) + 4
+        self._data += self._data_left
+        if self._overhead > _OVERHEAD_BYTES and self._overhead > self._data * _OVERHEAD_FACTOR:
+            raise BadRequest("The chunks of the body are too small for their number.")
         self._part = _Part.DATA if self._data_left else _Part.TRAILER
 
     def _take_trailer(self, line: bytes) -> None:

@@ -12,6 +12,7 @@ class State(enum.Enum):
 
     NEW = "new"  # nothing received yet
     IDLE = "idle"  # between requests
+    QUEUED = "queued"  # the first bytes of a request are there, and it waits for a slot to be read
     HEAD = "head"  # part of a request head is in
     BODY = "body"  # a request body is being read
     HANDLING = "handling"  # a handler works

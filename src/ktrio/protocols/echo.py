@@ -81,5 +81,7 @@ class Echo:
         return True
 
     async def farewell(self) -> None:
-        """Nothing is said to a peer that was silent."""
+        """Nothing is said to a peer that was silent; it has been served well."""
+        if self._connection.reason == "draining":
+            self._connection.answered += 1
         await trio.lowlevel.checkpoint()

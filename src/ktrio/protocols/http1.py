@@ -151,8 +151,9 @@ class Http1:
         try:
             response = await self._call_handler(head, body)
             try:
-                await self._send(response, exchange, writer)
+                is_sent = await self._send(response, exchange, writer)
             finally:
+                connection.deadlines.settle()  # an iterable may take its time to close
                 await close_body(response)
         except ConnectionGone:
             connection.end("client-gone")
@@ -160,12 +161,11 @@ class Http1:
             raise
         finally:
             connection.unwatch_peer()
-        if connection.owes_answer:  # the response broke off; its error was logged
-            self._finish()
+        self._finish()
+        if not is_sent:
             return False
         connection.answered += 1
         is_read = exchange.body_complete or (not exchange.closes and await self._drop_body(body))
-        self._finish()
         self._heads.give_back(exchange.take_leftover())
         if exchange.closes or not is_read or connection.draining.is_set():
             connection.end(self._reason_to_close())
@@ -202,28 +202,30 @@ class Http1:
                 expected = InternalError("The server met an unexpected error.")
             return error_response(expected)
 
-    async def _send(self, response: Response, exchange: Exchange, writer: ResponseWriter) -> None:
-        """Send the response; `owes_answer` stays true if it broke off."""
-        head = self._head
+    async def _send(self, response: Response, exchange: Exchange, writer: ResponseWriter) -> bool:
+        """Send the response; False: it broke off (an answer is still owed), or an error was sent in its place."""
+        connection, head = self._connection, self._head
         assert head is not None
         try:
-            try:
-                await writer.send(response, common=self._common_headers(), close=self._must_close(exchange, head))
-            except ResponseError:
-                if writer.status:
-                    raise
-                log.exception("the handler of %s %s gave a response that cannot be sent", head.method, head.target)
-                fallback = error_response(InternalError("The server met an unexpected error."))
-                await writer.send(fallback, common=self._common_headers(), close=True)
+            await writer.send(response, common=self._common_headers(), close=self._must_close(exchange, head))
         except Exception as error:
             gone = connection_gone_in(error)
             if gone is not None:
                 raise gone from error
-            self._connection.end("error")
-            trace = None if isinstance(error, ResponseError) else error  # that one says it all in a line
-            log.error("the response to %s %s broke off: %s", head.method, head.target, error, exc_info=trace)
-            return
-        self._connection.owes_answer = False
+            connection.end("error")
+            if writer.status:
+                trace = None if isinstance(error, ResponseError) else error  # that one says it all in a line
+                log.error("the response to %s %s broke off: %s", head.method, head.target, error, exc_info=trace)
+            else:
+                log.exception("the handler of %s %s gave a response that cannot be sent", head.method, head.target)
+                await self._say_error(
+                    InternalError("The server met an unexpected error."),
+                    head_only=head.method == "HEAD",
+                    may_be_unread=not exchange.body_complete,
+                )
+            return False
+        connection.owes_answer = False
+        return True
 
     def _must_close(self, exchange: Exchange, head: RequestHead) -> bool:
         """Is this the connection's last response?"""
@@ -312,7 +314,7 @@ class Http1:
             status = error.status
             connection.owes_answer = False
         finally:
-            self._tell_request(self._head, status, 0)
+            self._tell_request(self._head, status, len(message.partition(b"\r\n\r\n")[2]) if status else 0)
             self._exchange = self._head = self._writer = None
         await self._linger_if_needed(may_be_unread=may_be_unread)
 

@@ -117,7 +117,7 @@ class Acceptor:
         sock, peer = listener.accept()
         self._dispatch.enqueue(self._make_connection(sock, peer, listener))
 
-    def accept_waiting(self, listener: Listener, most: int) -> int:
+    async def accept_waiting(self, listener: Listener, most: int) -> int:
         """Accept whoever waits in the backlog right now, at most `most`, whatever the limits; how many that were.
 
         For the beginning of a shutdown: those clients have sent their requests already.
@@ -133,6 +133,8 @@ class Acceptor:
                     break
             else:
                 accepted += 1
+                if accepted % ACCEPTS_A_TURN == 0:
+                    await trio.lowlevel.checkpoint()
         return accepted
 
     async def _survive_exhaustion(self, listener: Listener, error: OSError) -> None:

@@ -17,7 +17,7 @@ from typing import final
 
 import trio
 
-from ktrio.net.connection import Connection, ConnectionProtocol, ProtocolFactory
+from ktrio.net.connection import Connection, ConnectionProtocol, ProtocolFactory, State
 from ktrio.net.deadlines import Phase
 from ktrio.net.errors import ConnectionGone
 from ktrio.server.roster import Roster
@@ -34,7 +34,13 @@ def reason_of_spent_scope(expired: Phase | None, leaving: str) -> str:
 def _parking_of_this_task(connection: Connection) -> Callable[[], AbstractAsyncContextManager[None]]:
     """`parked` for the calling item's own task; in a task that a handler started, waiting parks nothing."""
     owner, parking, staying = trio.lowlevel.current_task(), parked(), nullcontext()
-    parking.before_wait = connection.deadlines.settle  # the wait for a slot is none of the peer's doing
+
+    def before_wait() -> None:
+        connection.deadlines.settle()  # the wait for a slot is none of the peer's doing
+        if connection.is_quiet:
+            connection.become(State.QUEUED)  # its request has come: nobody asks it to leave
+
+    parking.before_wait = before_wait
 
     def waiting() -> AbstractAsyncContextManager[None]:
         return parking if trio.lowlevel.current_task() is owner else staying

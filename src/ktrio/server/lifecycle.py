@@ -233,10 +233,10 @@ class Server:
     async def _drain(self) -> None:
         """Phase 1, and the wait of phase 2."""
         for listener in self._listeners:
-            self._acceptor.accept_waiting(listener, self.options.backlog)
+            await self._acceptor.accept_waiting(listener, self.options.backlog)
         self._close_listeners()
         self.draining.set()
-        self._roster.tell_draining()
+        await self._roster.tell_draining()
         self._patience.deadline = min(self._patience.deadline, trio.current_time() + self._grace)
         with self._patience:
             await self._roster.wait_empty()
@@ -251,11 +251,9 @@ class Server:
             return
         self.draining.set()
         self.cutting.set()
-        if self._patience.cancelled_caught:
-            self._roster.cancel_all(self._cut_reason, is_cut=True)
-        else:
-            self._roster.cancel_all("server-cancelled", is_cut=False)
+        is_cut = self._patience.cancelled_caught
         with trio.move_on_after(ABORT_AFTER, shield=True):
+            await self._roster.cancel_all(self._cut_reason if is_cut else "server-cancelled", is_cut=is_cut)
             await self._roster.wait_empty()
         self._roster.abort_all()
         while len(self._roster):

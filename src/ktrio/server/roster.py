@@ -24,9 +24,19 @@ from ktrio.workqueue import Work
 # come right behind its handshake, whatever the round trip; one that connects in advance can connect again.
 SILENT_TOO_LONG: Final = 0.1
 
-BUSY: Final = frozenset({State.HEAD, State.BODY, State.HANDLING, State.WRITING})
+BUSY: Final = frozenset({State.QUEUED, State.HEAD, State.BODY, State.HANDLING, State.WRITING})
 
 log = logging.getLogger("ktrio.server")
+
+
+# Connections told or cancelled in one turn of the loop; each costs some 10 microseconds.
+CONNECTIONS_A_TURN: Final = 64
+
+
+async def _turn(number: int) -> None:
+    """Let the loop have its turn after every so many of a long row."""
+    if number % CONNECTIONS_A_TURN == 0:
+        await trio.lowlevel.checkpoint()
 
 
 @final
@@ -90,6 +100,8 @@ class Roster:
         """A worker has taken `connection`: from now on it can be asked to leave."""
         if connection.state is State.NEW:
             self._new[connection] = None
+            if self._changes:
+                self._changes.unpark_all()
 
     def remove(self, connection: Connection) -> None:
         """`connection` is closed: account for it and forget it. Idempotent."""
@@ -186,30 +198,32 @@ class Roster:
             if not self._writing:
                 await self._arrivals_of_writers.park()
             await trio.sleep(interval)
-            now = trio.current_time()
-            for connection in self._writing:
-                connection.note_progress(now)
+            for number, connection in enumerate(tuple(self._writing), 1):
+                connection.note_progress(trio.current_time())
+                await _turn(number)
 
     # -- the end
 
-    def tell_draining(self) -> None:
-        """Ask every quiet connection to leave; those at work see `draining` by themselves."""
-        quiet = [*self._idle, *self._new]
-        self._idle.clear()
-        self._new.clear()
-        for connection in quiet:
-            connection.ask_to_leave("draining")
+    async def tell_draining(self) -> None:
+        """Ask every quiet connection to leave; those at work, and those that fall quiet now, see `draining` anyway."""
+        for number, connection in enumerate([*self._idle, *self._new], 1):
+            if connection.is_quiet:
+                connection.ask_to_leave("draining")
+            await _turn(number)
 
-    def cancel_all(self, reason: str, *, is_cut: bool) -> None:
+    async def cancel_all(self, reason: str, *, is_cut: bool) -> None:
         """End every connection: one that no worker has taken yet is discarded, the others are interrupted.
 
         With `is_cut` each one that owes an answer counts as cut.
         """
-        for connection, work in list(self._work.items()):
+        for number, (connection, work) in enumerate(list(self._work.items()), 1):
+            if connection not in self._work:  # it has ended meanwhile
+                continue
             connection.cut = connection.cut or (is_cut and connection.owes_answer)
             connection.end(reason)
             if not work.cancel():
                 work.interrupt(reason)
+            await _turn(number)
 
     def abort_all(self) -> None:
         """Close the sockets of whoever is still there, so that no peer outlives the server; log each by name."""

@@ -62,6 +62,11 @@ class Call:
         if task is not None:
             trio.lowlevel.reschedule(task)
 
+    @property
+    def was_cancelled(self) -> bool:
+        """Was the caller cancelled, and does it wait only for the item to end?"""
+        return self._raise_cancel is not None
+
     def settle_unfinished(self, why: str) -> None:
         """The item was withdrawn or interrupted: by the caller's own cancellation, or by somebody else."""
         error: BaseException = DestroyedError(f"{self._work!r} {why}")

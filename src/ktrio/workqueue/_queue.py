@@ -9,7 +9,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack, final, overload
 
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import current_trio_token, enable_ki_protection, in_trio_run
 
 from ktrio.workqueue._attrs import WorkqueueAttrs, WorkqueueFlags, effective_max_active
 from ktrio.workqueue._call import Call
@@ -23,6 +23,7 @@ from ktrio.workqueue._errors import (
 from ktrio.workqueue._flush import ColourLine
 from ktrio.workqueue._parking import enclosing_workers, parked_while_waiting
 from ktrio.workqueue._pwq import PoolWorkqueue, PwqStatistics
+from ktrio.workqueue._unprotected import call
 from ktrio.workqueue._work import Pending, Work
 
 if TYPE_CHECKING:
@@ -143,6 +144,7 @@ class Workqueue:
         return self._queue(work, self._pwqs[cpu], parked)
 
     def _queue(self, work: Work, pwq: PoolWorkqueue | None, parked: bool) -> bool:
+        self.refuse_other_threads()
         if work._pending is not Pending.NOT or work._cancelling:
             return False
         if self._gated() and not self._admits_chained():
@@ -158,6 +160,14 @@ class Workqueue:
         colour.in_flight += 1
         pwq.insert(work, parked=parked)
         return True
+
+    def refuse_other_threads(self) -> None:
+        """Books touched from elsewhere would be torn, and nobody woken; ask before any change.
+
+        RuntimeError: not inside the loop that runs this queue's supervisor.
+        """
+        if not in_trio_run() or current_trio_token() is not self._supervisor.token:
+            raise RuntimeError(f"{self!r} was used from outside its loop: use trio.from_thread.run_sync")
 
     def _choose_pwq(self) -> PoolWorkqueue:
         for worker in enclosing_workers():
@@ -258,10 +268,10 @@ class Workqueue:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         work = Work(fn, *args)
-        work._call = call = Call(work)
+        work._call = caller = Call(work)
         if not self.queue_work(work):
             raise SupervisorClosedError(f"{self!r} belongs to a supervisor that is being left")
-        return await parked_while_waiting(call.wait)
+        return await parked_while_waiting(caller.wait)
 
     def _refuse_own_wait(self, what: str) -> None:
         """Waiting for one's own queue never ends (kernel: lockdep's report)."""
@@ -278,6 +288,7 @@ class Workqueue:
         Raising it lets waiting items start at once; lowering it cancels nothing, the count only falls. ValueError
         outside 0 to 65 536.
         """
+        self.refuse_other_threads()
         self.max_active = effective_max_active(max_active)
         for pwq in self._pwqs:
             pwq.promote()
@@ -297,8 +308,8 @@ class Workqueue:
             work._call.settle_unfinished("was discarded before it began")
         if work._on_discard is not None:
             try:
-                work._on_discard()
-            except Exception as error:
+                call(work._on_discard)
+            except BaseException as error:
                 self.report(work, error)
 
     def report(self, work: Work, error: BaseException) -> None:
@@ -308,7 +319,7 @@ class Workqueue:
             self._supervisor.fail(error)
             return
         try:
-            policy(work, error)
+            call(policy, work, error)
         except BaseException as second:
             self._supervisor.fail(second)
 

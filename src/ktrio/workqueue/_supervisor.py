@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Literal, NoReturn, final
+from typing import Literal, NoReturn, cast, final
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -65,6 +65,7 @@ class Supervisor:
             raise ValueError(f"capacity must be at least 1, not {capacity}")
         if not idle_timeout > 0:
             raise ValueError(f"idle_timeout must be positive seconds, not {idle_timeout}")
+        self.token = trio.lowlevel.current_trio_token()  # I: of the loop that runs it
         self.capacity = capacity  # I
         self.pools = tuple(
             Pool(self, cpu=cpu, capacity=capacity, idle_timeout=idle_timeout) for cpu in range(cpus)
@@ -92,8 +93,15 @@ class Supervisor:
                 await self._drain()
                 self.closed = True
                 nursery.cancel_scope.cancel(reason="the ktrio supervisor was left")
-        finally:
+        except BaseException as error:
             self._close()
+            if not self._late_errors:
+                raise
+            errors: list[BaseException] = [error]
+            if isinstance(error, BaseExceptionGroup):
+                errors = list(cast("BaseExceptionGroup[BaseException]", error).exceptions)
+            raise BaseExceptionGroup("errors of items", [*errors, *self._late_errors]) from None
+        self._close()
         if self._late_errors:
             raise BaseExceptionGroup("errors of discarded items", self._late_errors)
 
@@ -142,7 +150,9 @@ class Supervisor:
           ValueError: `max_active` out of range, or an unusable `on_error`.
           SupervisorClosedError: the block was left.
         """
-        if self.leaving and not self._is_cancelled:  # the caller of a cancelled one is to meet Cancelled, not this
+        if self.closed or (
+            self.leaving and not self._is_cancelled
+        ):  # the caller of a cancelled one is to meet Cancelled, not this
             raise SupervisorClosedError(f"{self!r} was left: it cannot allocate workqueue {name!r}")
         attrs = WorkqueueAttrs(name=name, flags=WorkqueueFlags(flags), on_error=on_error)
         wq = Workqueue(self, attrs, max_active)

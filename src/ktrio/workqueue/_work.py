@@ -165,6 +165,7 @@ class Work:
         pwq = self._pwq
         if self._pending is Pending.NOT or pwq is None:
             return False
+        pwq.wq.refuse_other_threads()
         pwq.withdraw(self)
         return True
 
@@ -180,15 +181,15 @@ class Work:
           DeadlockError: called from inside this very item.
         """
         self._refuse_own_wait("cancel_sync")
-        was_pending = self.cancel()
-        if self._worker is None:
-            await trio.lowlevel.checkpoint()
-            return was_pending
         self._cancelling += 1
         try:
-            if interrupt:
-                self._worker.interrupt("cancel_sync")
-            await parked_while_waiting(self._worker.end_of_run().park)
+            was_pending = self.cancel()
+            if self._worker is None:
+                await trio.lowlevel.checkpoint()
+            else:
+                if interrupt:
+                    self._worker.interrupt("cancel_sync")
+                await parked_while_waiting(self._worker.end_of_run().park)
         finally:
             self._cancelling -= 1
         return was_pending
@@ -201,6 +202,7 @@ class Work:
         """
         if self._worker is None:
             return False
+        self._worker.pwq.wq.refuse_other_threads()
         self._worker.interrupt(reason)
         return True
 

@@ -19,39 +19,27 @@ frame.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from collections.abc import AsyncGenerator, Awaitable, Coroutine, Generator
 from contextvars import Context
 from types import CoroutineType, FrameType
-from typing import TYPE_CHECKING, Self, TypeAlias, cast, final
+from typing import TYPE_CHECKING, Self, cast, final
 
 import trio
-from trio.lowlevel import Abort, ParkingLot, disable_ki_protection, enable_ki_protection
+from trio.lowlevel import Abort, ParkingLot, enable_ki_protection
 
 from ktrio.workqueue._errors import ParkingError
 from ktrio.workqueue._parking import workers_of_this_run
 from ktrio.workqueue._policy import WAKE_UPS_ON_BLOCK, has_place, must_yield
+from ktrio.workqueue._unprotected import ItemCoroutine, call, resume
 from ktrio.workqueue._work import Pending, Work
 
 if TYPE_CHECKING:
+    from ktrio.workqueue._call import Call
     from ktrio.workqueue._flush import Colour
     from ktrio.workqueue._pool import Pool
     from ktrio.workqueue._pwq import PoolWorkqueue
 
 __all__ = ["Worker"]
-
-ItemCoroutine: TypeAlias = Coroutine[object, object, object]
-
-
-@disable_ki_protection
-def _call(fn: Callable[..., object], *args: object) -> object:  # type: ignore[explicit-any]
-    """One of the two frames between protected code and the user's: from here on Ctrl-C may strike."""
-    return fn(*args)
-
-
-@disable_ki_protection
-def _resume(coro: ItemCoroutine, value: object) -> object:
-    """The other one: the next step of an item."""
-    return coro.send(value)
 
 
 def take_out_cancelled(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
@@ -135,6 +123,8 @@ class Worker:
                 self._interrupted = False
                 with trio.CancelScope() as self._scope:
                     await self._work_until_interrupted()
+                if self._interrupted:  # or an item that queues and interrupts itself would never let go of the loop
+                    await self._yield()
         finally:
             del table[self.task]
             if not self.dying:
@@ -232,6 +222,7 @@ class Worker:
         if self._coro is not None:
             self._leave_coro(self._coro)
         self.work = work._worker = None
+        self._context = self._home  # an idle worker keeps nothing alive
         had_slot = not self.parked
         if had_slot:
             self.pool.occupied -= 1
@@ -250,7 +241,7 @@ class Worker:
         self.task.context = self._home
         self._coro = None
         if getattr(coro, "cr_frame", None) is not None:
-            # Ctrl-C struck in the one bytecode between the item's yield and the return of `_resume`.
+            # Ctrl-C struck in the one bytecode between the item's yield and the return of `resume`.
             coro.close()
 
     def _report(self, work: Work, error: BaseException) -> None:
@@ -262,17 +253,23 @@ class Worker:
             rest.__cause__, cancelled = error, None
         if rest is not None:
             self.pwq.failed += 1
-        if work._call is not None and (rest is None or isinstance(rest, Exception)):
-            if rest is None:
-                work._call.settle_unfinished("was interrupted")
-            else:
-                work._call.settle(None, rest)
-        elif rest is not None:
-            if work._call is not None:  # most callers are cancelled along with the supervisor, and need no error
-                self.pool.supervisor.settle_in_the_end(work._call, f"ended with {rest!r}")
+        if work._call is not None:
+            self._settle(work._call, rest)
+        if rest is not None and (work._call is None or not isinstance(rest, Exception)):
             self.pwq.wq.report(work, rest)
         if cancelled is not None:
             raise cancelled
+
+    def _settle(self, caller: Call, rest: BaseException | None) -> None:
+        """Tell the caller of `run`. Of what ends the supervisor most are cancelled along with it, and need no error."""
+        if rest is None:
+            caller.settle_unfinished("was interrupted")
+        elif isinstance(rest, Exception):
+            caller.settle(None, rest)
+        elif caller.was_cancelled:
+            caller.settle_unfinished(f"ended with {rest!r}")
+        else:
+            self.pool.supervisor.settle_in_the_end(caller, f"ended with {rest!r}")
 
     def interrupt(self, reason: str | None) -> None:
         """Cancel the run under way."""
@@ -346,20 +343,21 @@ class Worker:
     def _first_step(self) -> object:
         assert self.work is not None
         try:
-            result = _call(self.work._fn, *self.work._args)
+            result = call(self.work._fn, *self.work._args)
         except StopIteration as error:
             raise RuntimeError(f"{self.work!r} raised StopIteration") from error
         if type(result) is not CoroutineType and not isinstance(result, Coroutine):
-            if isinstance(result, AsyncGenerator):
-                raise TypeError(f"{self.work!r} is an async generator: pass an async function without yield")
+            if isinstance(result, AsyncGenerator | Awaitable):
+                kind = "an async generator" if isinstance(result, AsyncGenerator) else "an awaitable, not a coroutine"
+                raise TypeError(f"{self.work!r} gave {kind}: an item is an async function without yield")
             raise StopIteration(result)
         self._coro = coro = cast("ItemCoroutine", result)
-        return _resume(coro, None)
+        return resume(coro, None)
 
     def send(self, value: object) -> object:
         """Every later step."""
         assert self._coro is not None
-        return _resume(self._coro, value)
+        return resume(self._coro, value)
 
     def throw(self, error: BaseException) -> object:
         """Part of the protocol of awaitables; Trio itself never throws."""

@@ -1,0 +1,22 @@
+"""The frames between protected code and the user's: from here on Ctrl-C may strike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TypeAlias
+
+from trio.lowlevel import disable_ki_protection
+
+ItemCoroutine: TypeAlias = Coroutine[object, object, object]
+
+
+@disable_ki_protection
+def call(fn: Callable[..., object], *args: object) -> object:  # type: ignore[explicit-any]
+    """Call the user's function."""
+    return fn(*args)
+
+
+@disable_ki_protection
+def resume(coro: ItemCoroutine, value: object) -> object:
+    """Take the next step of an item."""
+    return coro.send(value)
