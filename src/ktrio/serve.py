@@ -1,7 +1,7 @@
 """The composition root: wires workqueue, network, protocol and handler into servers; may name everything.
 
-`serve_http` and `serve_echo` are for any Trio program: they install no signal handlers and print nothing. `run_command`
-is for a program that is nothing but a server: it owns the signals and the exit status.
+`serve_http` and `serve_echo` are for any Trio program: they install no signal handlers and print nothing. The commands
+(`run_http_command`, `run_echo_command`) are programs that are nothing but a server: signals and exit status are theirs.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ktrio.config import CommandSettings, QueueOptions
 from ktrio.handlers.files import RootError, files
@@ -172,6 +173,7 @@ async def serve_echo(
     )
 
 
+@enable_ki_protection
 async def _serve(
     name: str,
     make_protocol: ProtocolFactory,
@@ -326,11 +328,11 @@ async def _run_until_signalled(serve: _Serve, narrator: Narrator) -> int:
 
     with forwarding(on_signal), _single_error_unwrapped():
         async with trio.open_nursery() as nursery:
-            started: Server = await nursery.start(_serve_then_cancel, serve, nursery.cancel_scope)
-            state.server = started
-            narrator.started(started)
-            nursery.start_soon(_narrate_drain, started, narrator)
-            nursery.start_soon(_leave_as_last_resort, started, narrator, state)
+            await nursery.start(_serve_then_cancel, serve, nursery.cancel_scope, state)
+            if state.server is not None:
+                narrator.started(state.server)
+                nursery.start_soon(_narrate_drain, state.server, narrator)
+                nursery.start_soon(_leave_as_last_resort, state.server, narrator, state)
     return _conclude(state, narrator)
 
 
@@ -339,6 +341,8 @@ def _conclude(state: _Signalled, narrator: Narrator) -> int:
     server = state.server
     if server is None:
         return status_of(state.early or 0)
+    if not state.first_at:  # nobody has told it to stop: it ended by itself
+        return 1
     narrator.ended(server, trio.current_time() - state.first_at)
     return exit_status(server.statistics().cut, state.forced_by)
 

@@ -199,6 +199,11 @@ class Exchange:
         return 0 if self._chunks.complete else None
 
     @property
+    def is_broken(self) -> bool:
+        """Was the body's framing found broken? Then nobody knows where the next request begins."""
+        return self._broken
+
+    @property
     def awaits_continue(self) -> bool:
         """Does the client hold its body back until it is told to go on (RFC 9110 section 10.1.1)?
 

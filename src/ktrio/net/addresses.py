@@ -176,7 +176,7 @@ def peer_name(sockaddr: object, family: int) -> str:
         ):
             mapped = host.removeprefix("::ffff:")
             return _join(mapped if "." in mapped else host, port)
-        case str() if sockaddr:
-            return f"unix:{sockaddr}"
+        case str() if sockaddr:  # the peer chose it: it may hold anything
+            return "unix:" + "".join(each if each.isprintable() else ascii(each)[1:-1] for each in sockaddr)
         case _:
             return "unix" if family == socket.AF_UNIX else "unknown"

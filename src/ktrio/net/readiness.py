@@ -28,6 +28,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 BATCH: Final = 256  # events fetched in one turn of the loop; each costs a plain function call
 
@@ -76,6 +77,7 @@ class Readiness:
         _check_open(sock)
         await trio.lowlevel.wait_writable(sock)
 
+    @enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Tell watched sockets' news, for ever; cancel it to stop. `watch` works once it has started."""
         if self._watcher is not None:

@@ -11,6 +11,7 @@ in a fresh scope.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import final
 
 import trio
@@ -83,9 +84,10 @@ class HeadReader:
         phase, until = Phase.HEAD, self._late_at
         if connection.state is not State.HEAD:
             if connection.draining.is_set():
-                async with connection.waiting():
+                data = connection.receive_nowait()
+                async with connection.waiting() if data else nullcontext():  # who has nothing to say needs no slot
                     await trio.lowlevel.checkpoint()
-                return connection.receive_nowait()
+                return data
             if connection.state is not State.NEW:
                 phase, until = Phase.IDLE, trio.current_time() + connection.timeouts.idle
                 connection.become(State.IDLE)
@@ -101,7 +103,7 @@ class HeadReader:
         A head that is late is kept only if it is complete now; of one that has not begun, any byte counts.
         """
         connection = self._connection
-        if self._rescued is None and (connection.is_quiet or connection.state is State.HEAD):
+        if self._rescued is None and (connection.is_quiet or connection.state in (State.QUEUED, State.HEAD)):
             self._rescued = connection.receive_nowait()
         if self._rescued is None:
             return False
@@ -119,6 +121,13 @@ class HeadReader:
             return find_head_end(self._buffer + data, self._limits, self._scanned) is not None
         except HttpError:
             return True  # there is something to answer
+
+    def take_unread(self) -> bool:
+        """Was a request waiting for its slot? Then look at it, so that it can be refused by name."""
+        if self._connection.state is not State.QUEUED:
+            return False
+        self._buffer += self._connection.receive_nowait() or b""
+        return bool(self._buffer)
 
     @property
     def has_begun(self) -> bool:

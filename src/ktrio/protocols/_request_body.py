@@ -8,16 +8,19 @@ import trio
 
 from ktrio.http.h1 import BodyEvent, Exchange
 from ktrio.http.policy import Limits, check_body_bytes
-from ktrio.net.connection import Connection, State
+from ktrio.net.connection import RECEIVE_BYTES, Connection, State
 from ktrio.net.deadlines import Allowance, Phase
 
 # Pieces of a body worked through in one turn of the loop; each costs some 20 microseconds of parsing.
 PIECES_A_TURN: Final = 32
 
+# Bytes of a chunked body looked at in one go: 2 KiB of the smallest chunks take some 2 ms to follow.
+CHUNKED_SLICE: Final = 2048
+
 
 @final
 class RequestBody:
-    """The body of the request of one exchange.
+    """The body of the request of one exchange; `rest` is what has come behind its head.
 
     Legend: I set once · T only by the task that reads.
     """
@@ -32,12 +35,20 @@ class RequestBody:
         "_limits",
         "_pieces",
         "_read_so_far",
+        "_rest",
+        "_slice",
     )
 
-    def __init__(self, connection: Connection, exchange: Exchange, limits: Limits) -> None:
+    def __init__(
+        self, connection: Connection, exchange: Exchange, limits: Limits, rest: bytes, *, is_chunked: bool
+    ) -> None:
         self._connection = connection  # I
         self._exchange = exchange  # I
         self._limits = limits  # I
+        self._slice = CHUNKED_SLICE if is_chunked else RECEIVE_BYTES  # I: bytes given to the exchange at once
+        self._rest = rest  # T: what had come behind the head, as far as the exchange has not got it
+        if not is_chunked:
+            self._feed_rest()
         self._allowance: Allowance | None = None  # T: made when there is a wait
         self._data: bytes | None = None  # T: the whole body, once read
         # T: what has come of it; kept here, so that a read that was given up can be taken up again.
@@ -89,16 +100,28 @@ class RequestBody:
     async def _next_bytes(self) -> bytes | None:
         """The next piece of the body, None at its end. Tiny chunks must not hold the loop: every so many, a turn."""
         while True:
+            self._pieces += 1
+            if self._pieces % PIECES_A_TURN == 0:
+                self._connection.deadlines.settle()
+                await trio.lowlevel.checkpoint()  # before a piece is taken: cancelled here, none is lost
             event = self._exchange.next_body()
             if event is BodyEvent.END:
                 return None
             if event is not BodyEvent.NEED_DATA:
-                self._pieces += 1
-                if self._pieces % PIECES_A_TURN == 0:
-                    self._connection.deadlines.settle()
-                    await trio.lowlevel.checkpoint()
                 return event
-            await self._receive()
+            if self._rest:
+                self._feed_rest()
+            else:
+                await self._receive()
+
+    def _feed_rest(self) -> None:
+        data, self._rest = self._rest[: self._slice], self._rest[self._slice :]
+        self._exchange.receive_data(data)
+
+    def take_leftover(self) -> bytes:
+        """What came behind the body: the beginning of the next head."""
+        rest, self._rest = self._rest, b""
+        return self._exchange.take_leftover() + rest
 
     async def _receive(self) -> None:
         """Wait for more bytes, within the allowance; expired, it ends the connection's scope."""
@@ -109,6 +132,7 @@ class RequestBody:
         before = connection.state
         connection.become(State.BODY)
         data = await connection.receive(
+            self._slice,
             phase=Phase.BODY,
             until=allowance.start_wait(trio.current_time(), self._last_bytes),
             on_readable=lambda: allowance.end_wait(trio.current_time(), 0),

@@ -15,6 +15,7 @@ from ktrio.http.h1 import Exchange
 from ktrio.http.headers import Headers
 from ktrio.http.messages import FileRange, Response
 from ktrio.net.connection import Connection, State
+from ktrio.protocols._user_code import user_code
 
 # Bytes: up to here a file is read into memory and goes out with its head in one send. That much fits into any socket
 # buffer that has room at all, and `sendfile` costs two more system calls.
@@ -24,6 +25,10 @@ SMALL_FILE: Final = 64 * 1024
 def is_sendable(body: object) -> bool:
     """Is this one of the three kinds of body? Asked before anything of a response is sent."""
     return isinstance(body, bytes | FileRange) or hasattr(body, "__aiter__")
+
+
+def _nothing() -> None:
+    """The peer of a stream is watched from its head on."""
 
 
 async def close_body(response: Response) -> None:
@@ -138,7 +143,7 @@ class ResponseWriter:
         await connection.send_all(head, parked=False)
         iterator = aiter(body)
         try:
-            async for data in iterator:
+            while (data := await user_code(anext(iterator, None), _nothing)) is not None:
                 if not data:
                     await trio.lowlevel.checkpoint()
                     continue

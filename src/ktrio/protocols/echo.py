@@ -7,6 +7,7 @@ have arrived are echoed, and then the connection ends.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import final
 
 import trio
@@ -51,9 +52,10 @@ class Echo:
             return rescued
         connection.deadlines.disarm(Phase.HEAD)  # armed at accept; echo knows no head
         if is_last:
-            async with connection.waiting():
+            data = connection.receive_nowait()
+            async with connection.waiting() if data else nullcontext():  # who has nothing to say needs no slot
                 await trio.lowlevel.checkpoint()
-            return connection.receive_nowait()
+            return data
         if connection.state is not State.NEW:
             connection.become(State.IDLE)
         until = trio.current_time() + connection.timeouts.idle
@@ -73,7 +75,7 @@ class Echo:
     def rescue(self) -> bool:
         """Bytes (or a FIN) that came in the turn in which the wait for them ended are not lost."""
         connection = self._connection
-        if self._rescued is None and connection.is_quiet:
+        if self._rescued is None and (connection.is_quiet or connection.state is State.QUEUED):
             self._rescued = connection.receive_nowait()
         if self._rescued is None:
             return False

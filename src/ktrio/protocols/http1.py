@@ -18,7 +18,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
-from typing import Final, cast, final
+from typing import Final, final
 
 import trio
 
@@ -40,7 +40,7 @@ from ktrio.protocols._handler_errors import connection_gone_in, http_error_of
 from ktrio.protocols._head_reader import HeadReader
 from ktrio.protocols._request_body import RequestBody
 from ktrio.protocols._response_writer import ResponseWriter, close_body
-from ktrio.protocols._watched import watched
+from ktrio.protocols._user_code import call_handler, user_code
 
 log = logging.getLogger("ktrio.http")
 
@@ -134,8 +134,6 @@ class Http1:
     def _read(self, head: bytes) -> None:
         """Begin an exchange: from here on an answer is owed."""
         self._exchange, self._head = self._read_head(head)
-        if not self._exchange.body_complete:
-            self._exchange.receive_data(self._heads.take_rest())
         self._requests += 1
         self._writer = ResponseWriter(self._connection, self._exchange)
         self._connection.owes_answer = True
@@ -147,7 +145,8 @@ class Http1:
         assert exchange is not None
         assert head is not None
         assert writer is not None
-        body = RequestBody(connection, exchange, self._limits)
+        rest = b"" if exchange.body_complete else self._heads.take_rest()
+        body = RequestBody(connection, exchange, self._limits, rest, is_chunked=head.body_length is None)
         try:
             response = await self._call_handler(head, body)
             try:
@@ -166,7 +165,7 @@ class Http1:
             return False
         connection.answered += 1
         is_read = exchange.body_complete or (not exchange.closes and await self._drop_body(body))
-        self._heads.give_back(exchange.take_leftover())
+        self._heads.give_back(body.take_leftover())
         if exchange.closes or not is_read or connection.draining.is_set():
             connection.end(self._reason_to_close())
             await self._linger_if_needed(may_be_unread=not is_read)
@@ -188,7 +187,7 @@ class Http1:
             body_reader=body,
         )
         try:
-            response = cast("object", await watched(self._handler(request), connection.watch_peer))
+            response = await user_code(call_handler(self._handler, request), connection.watch_peer)
             if isinstance(response, Response):
                 return response
             raise TypeError(f"the handler returned {response!r}, not a Response")
@@ -233,6 +232,7 @@ class Http1:
             self._connection.draining.is_set()
             or self._requests >= self._limits.requests_per_connection
             or exchange.awaits_continue
+            or exchange.is_broken
             or not (exchange.body_complete or self._is_worth_draining(head))
         )
 
@@ -322,13 +322,14 @@ class Http1:
         """Last words, if a request was begun and nothing sent: 408 after its deadline, 503 at a shutdown, 500."""
         await trio.lowlevel.checkpoint()
         error = self._last_words()
+        head_only = self._head is not None and self._head.method == "HEAD"
         if error is None or (self._writer is not None and self._writer.status):
             self._finish()
         else:
             with contextlib.suppress(ConnectionGone):  # then nobody is there to hear them
                 await self._say_error(
                     error,
-                    head_only=self._head is not None and self._head.method == "HEAD",
+                    head_only=head_only or self._heads.wants_head_only,
                     may_be_unread=self._exchange is None or not self._exchange.body_complete,
                 )
 
@@ -337,7 +338,7 @@ class Http1:
         reason = self._connection.reason
         if reason == "head-timeout" and self._heads.has_begun:
             return RequestTimeout("The head of the request did not come in time.")
-        if self._head is None:
+        if self._head is None and not (reason in _TOLD_UNAVAILABLE and self._heads.take_unread()):
             return None
         if reason == "body-timeout":
             return RequestTimeout("The body of the request did not come in time.")

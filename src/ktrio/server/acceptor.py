@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Final, final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ktrio.net.connection import Connection
 from ktrio.net.errors import ACCEPT_EXHAUSTED, ACCEPT_IGNORED
@@ -25,6 +26,7 @@ from ktrio.net.readiness import Readiness
 from ktrio.server.admission import Verdict, verdict
 from ktrio.server.dispatch import Dispatch
 from ktrio.server.roster import Roster
+from ktrio.workqueue import WorkqueueError
 
 log = logging.getLogger("ktrio.server")
 
@@ -52,6 +54,7 @@ class Acceptor:
         dispatch: Dispatch,
         readiness: Readiness,
         make_connection: MakeConnection,
+        give_up: Callable[[], None],
         max_connections: int,
         refusal: bytes,
     ) -> None:
@@ -59,6 +62,7 @@ class Acceptor:
         self._dispatch = dispatch  # I
         self._readiness = readiness  # I
         self._make_connection = make_connection  # I
+        self._give_up = give_up  # I: begins the shutdown
         self._max_connections = max_connections  # I
         self._refusal = refusal  # I: what a client gets to read that cannot be served
         self._reserve: int | None = None  # S: the descriptor in reserve
@@ -78,14 +82,20 @@ class Acceptor:
             os.close(self._reserve)
             self._reserve = None
 
+    @enable_ki_protection
     async def accept_forever(self, listener: Listener) -> None:
-        """Accept on `listener` until cancelled."""
+        """Accept on `listener` until cancelled, or until the queue takes nothing any more: then the server gives up."""
         while True:
             await self._readiness.wait_readable(listener.socket)
             await self._wait_for_room()
-            for _ in range(ACCEPTS_A_TURN):
-                if not await self._accept_one(listener) or len(self._roster) >= self._max_connections:
-                    break
+            try:
+                for _ in range(ACCEPTS_A_TURN):
+                    if not await self._accept_one(listener) or len(self._roster) >= self._max_connections:
+                        break
+            except WorkqueueError as error:
+                log.error("nobody can be served any more on %s: %s", listener, error)
+                self._give_up()
+                return
 
     async def _wait_for_room(self) -> None:
         """Ask for permission, with a client waiting in the backlog."""
@@ -126,7 +136,7 @@ class Acceptor:
         while accepted < most:
             try:
                 self._take(listener)
-            except BlockingIOError:
+            except (BlockingIOError, WorkqueueError):
                 break
             except OSError as error:
                 if error.errno not in ACCEPT_IGNORED:  # short of descriptors: the rest is refused by the close

@@ -16,6 +16,7 @@ from functools import partial
 from typing import final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ktrio.net.connection import Connection, ConnectionProtocol, ProtocolFactory, State
 from ktrio.net.deadlines import Phase
@@ -37,13 +38,13 @@ def _parking_of_this_task(connection: Connection) -> Callable[[], AbstractAsyncC
 
     def before_wait() -> None:
         connection.deadlines.settle()  # the wait for a slot is none of the peer's doing
-        if connection.is_quiet:
+        if connection.is_quiet and not connection.deadlines.is_spent:
             connection.become(State.QUEUED)  # its request has come: nobody asks it to leave
 
     parking.before_wait = before_wait
 
     def waiting() -> AbstractAsyncContextManager[None]:
-        return parking if trio.lowlevel.current_task() is owner else staying
+        return parking if trio.lowlevel.current_task() is owner and not parking.is_entered else staying
 
     return waiting
 
@@ -61,6 +62,7 @@ class Dispatch:
         self._make_protocol = make_protocol  # I
         self.errors = 0  # S: unexpected errors of protocols
 
+    @enable_ki_protection
     def enqueue(self, connection: Connection) -> None:
         """Put a fresh connection on the roster and on the queue. If the queue takes nothing any more, it is closed."""
         work = Work(
@@ -76,12 +78,14 @@ class Dispatch:
             self._discard(connection)
             raise
 
+    @enable_ki_protection
     def _discard(self, connection: Connection) -> None:
         """No worker will ever serve it (`on_discard`)."""
         connection.end("server-cancelled")
         connection.close()
         self._roster.remove(connection)
 
+    @enable_ki_protection
     async def _serve(self, connection: Connection) -> None:
         """The work item of one connection, from its first step to its close. Barrier: an error costs its connection."""
         try:
@@ -91,9 +95,13 @@ class Dispatch:
         except ConnectionGone:
             connection.end("peer-reset")
         except Exception as error:
-            self.errors += 1
-            connection.end("error")
-            log.exception("unexpected error on %r", connection, exc_info=error)
+            self._report(connection, error)
+        except BaseExceptionGroup as group:  # errors beside the Cancelled of an interrupt: only that is the queue's
+            going, errors = group.split(lambda each: not isinstance(each, Exception | BaseExceptionGroup))
+            if errors is not None:
+                self._report(connection, errors)
+            if going is not None:
+                raise going from None
         finally:
             connection.end("server-cancelled")
             if connection.owes_answer:
@@ -101,6 +109,11 @@ class Dispatch:
             else:
                 connection.close()
             self._roster.remove(connection)
+
+    def _report(self, connection: Connection, error: BaseException) -> None:
+        self.errors += 1
+        connection.end("error")
+        log.error("unexpected error on %r", connection, exc_info=error)
 
     async def _converse_to_the_end(self, connection: Connection, protocol: ConnectionProtocol) -> None:
         try:

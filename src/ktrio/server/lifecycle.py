@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ktrio.net.addresses import Address, describe
 from ktrio.net.connection import Connection, ProtocolFactory
@@ -35,6 +36,8 @@ from ktrio.workqueue import Workqueue
 
 log = logging.getLogger("ktrio.server")
 
+# Seconds to tell every connection that it is cancelled: 65 536 of them take about one.
+CANCEL_WITHIN: Final = 10.0
 # Seconds from the cancellation of a connection to the closing of its socket under it.
 ABORT_AFTER: Final = 1.0
 # Seconds between two looks at who still shields itself from the end; each look is a log line.
@@ -47,6 +50,12 @@ def _open_file_limit() -> int:
     """The soft limit on open files in force."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 1 << 20 if soft == resource.RLIM_INFINITY else soft
+
+
+def check_grace(grace: float) -> None:
+    """ValueError unless `grace` is a number of seconds that ends."""
+    if not (math.isfinite(grace) and grace >= 0):
+        raise ValueError(f"grace must be a finite number of seconds, 0 or more, not {grace}")
 
 
 @final
@@ -71,8 +80,7 @@ class ServerOptions:
             raise ValueError(f"max_connections must be at least 1, not {self.max_connections}")
         if self.backlog < 1:
             raise ValueError(f"backlog must be at least 1, not {self.backlog}")
-        if not (math.isfinite(self.grace) and self.grace >= 0):
-            raise ValueError(f"grace must be a finite number of seconds, 0 or more, not {self.grace}")
+        check_grace(self.grace)
 
 
 @final
@@ -142,6 +150,7 @@ class Server:
             dispatch=self._dispatch,
             readiness=self._readiness,
             make_connection=self._make_connection,
+            give_up=self.begin_shutdown,
             max_connections=self.max_connections,
             refusal=refusal,
         )  # I
@@ -156,9 +165,10 @@ class Server:
     def begin_shutdown(self, *, grace: float | None = None) -> None:
         """Begin to shut down; plain function, returns at once. `grace` (seconds) replaces the one in the options.
 
-        Again: a shorter grace takes effect, from now.
+        Again: a shorter grace takes effect, from now. ValueError: `grace` is not finite, or negative.
         """
         if grace is not None:
+            check_grace(grace)
             self._grace = grace
             self._patience.deadline = min(self._patience.deadline, trio.current_time() + grace)
         self._asked.set()
@@ -203,6 +213,7 @@ class Server:
 
     # -- the road from start to stop
 
+    @enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve until shut down or cancelled. Closes the listeners, whatever happens."""
         try:
@@ -251,16 +262,21 @@ class Server:
             return
         self.draining.set()
         self.cutting.set()
-        is_cut = self._patience.cancelled_caught
+        await self._cancel_connections()
         with trio.move_on_after(ABORT_AFTER, shield=True):
-            await self._roster.cancel_all(self._cut_reason if is_cut else "server-cancelled", is_cut=is_cut)
             await self._roster.wait_empty()
         self._roster.abort_all()
         while len(self._roster):
+            await self._cancel_connections()
             with trio.move_on_after(STILL_WAITING, shield=True):
                 await self._roster.wait_empty()
             for connection in self._roster:
                 log.warning("still waiting for the handler of %r, which shields itself", connection)
+
+    async def _cancel_connections(self) -> None:
+        is_cut = self._patience.cancelled_caught
+        with trio.move_on_after(CANCEL_WITHIN, shield=True):
+            await self._roster.cancel_all(self._cut_reason if is_cut else "server-cancelled", is_cut=is_cut)
 
     def _make_connection(self, sock: socket.socket, peer: str, listener: Listener) -> Connection:
         return Connection(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 import trio
-from trio.lowlevel import ParkingLot
+from trio.lowlevel import ParkingLot, enable_ki_protection
 
 from ktrio.net.connection import Connection, State
 from ktrio.workqueue import Work
@@ -192,6 +192,7 @@ class Roster:
 
     # -- slow readers
 
+    @enable_ki_protection
     async def note_progress(self, interval: float) -> None:
         """While anybody writes, see every `interval` seconds what the slow readers have taken; runs until cancelled."""
         while True:
@@ -219,10 +220,12 @@ class Roster:
         for number, (connection, work) in enumerate(list(self._work.items()), 1):
             if connection not in self._work:  # it has ended meanwhile
                 continue
-            connection.cut = connection.cut or (is_cut and connection.owes_answer)
+            owes = connection.owes_answer or connection.state is State.QUEUED
+            connection.cut = connection.cut or (is_cut and owes)
             connection.end(reason)
-            if not work.cancel():
-                work.interrupt(reason)
+            if not work.cancel() and not work.interrupt(reason):  # nobody runs it, and nobody will
+                connection.close()
+                self.remove(connection)
             await _turn(number)
 
     def abort_all(self) -> None:

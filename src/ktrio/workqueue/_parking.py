@@ -113,6 +113,11 @@ class Parking:
         self._worker = worker  # I
         self.before_wait: Callable[[], object] | None = None  # I, by whoever made it
 
+    @property
+    def is_entered(self) -> bool:
+        """Is the run parked already, by whichever `Parking`? Then entering would be an error."""
+        return self._worker.parked and not self._worker.adoptable
+
     @enable_ki_protection
     async def __aenter__(self) -> None:
         self._worker.park()

@@ -150,9 +150,8 @@ class Supervisor:
           ValueError: `max_active` out of range, or an unusable `on_error`.
           SupervisorClosedError: the block was left.
         """
-        if self.closed or (
-            self.leaving and not self._is_cancelled
-        ):  # the caller of a cancelled one is to meet Cancelled, not this
+        # Of one that is being cancelled the caller is to meet Cancelled, not this.
+        if self.closed or (self.leaving and not self._is_cancelled):
             raise SupervisorClosedError(f"{self!r} was left: it cannot allocate workqueue {name!r}")
         attrs = WorkqueueAttrs(name=name, flags=WorkqueueFlags(flags), on_error=on_error)
         wq = Workqueue(self, attrs, max_active)

@@ -61,7 +61,6 @@ class Worker:
     """
 
     __slots__ = (
-        "_adoptable",
         "_burst",
         "_burst_began",
         "_clock",
@@ -73,6 +72,7 @@ class Worker:
         "_interrupted",
         "_scope",
         "_yielded",
+        "adoptable",
         "assigned",
         "dying",
         "idle_since",
@@ -100,7 +100,7 @@ class Worker:
         self.parked = False  # S
         self.dying = False  # S: culled
         self.idle_since = 0.0  # T
-        self._adoptable = False  # S: started parked, and no `parked()` has adopted that yet
+        self.adoptable = False  # S: started parked, and no `parked()` has adopted that yet
         self._coro: ItemCoroutine | None = None  # T: the item's coroutine
         self._flushers: ParkingLot | None = None  # S: who waits for the end of this run
         self._interrupted = False  # S
@@ -162,7 +162,7 @@ class Worker:
             return self.pool.take()
         self.assigned = None
         work._worker_to_be = None
-        self.parked = self._adoptable = True
+        self.parked = self.adoptable = True
         self.pool.parked += 1
         return work
 
@@ -227,7 +227,7 @@ class Worker:
         if had_slot:
             self.pool.occupied -= 1
         else:
-            self.parked = self._adoptable = False
+            self.parked = self.adoptable = False
             self.pool.parked -= 1
             pwq.parked -= 1
         pwq.completed += 1
@@ -286,8 +286,8 @@ class Worker:
 
     def park(self) -> None:
         """Give back slot and place to whoever waits for them (P1); or adopt a parked start (P8)."""
-        if self._adoptable:
-            self._adoptable = False
+        if self.adoptable:
+            self.adoptable = False
             return
         if self.parked:
             raise ParkingError(f"{self.work!r} is parked already")
@@ -315,7 +315,7 @@ class Worker:
 
     def force_return(self, *, has_slot: bool = False) -> None:
         """Come back without asking, because an exception is in flight (P4)."""
-        self._adoptable = False
+        self.adoptable = False
         if not has_slot:
             self.pwq.nr_active += 1
         self.returned()
