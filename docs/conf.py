@@ -48,6 +48,8 @@ napoleon_numpy_docstring = False
 html_theme = "sphinx_rtd_theme"
 html_theme_options = {"navigation_depth": 3, "collapse_navigation": False}
 html_show_copyright = False
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
 pygments_style = "default"
 
 

@@ -136,7 +136,7 @@ def commands_in(text: str) -> Iterator[list[str]]:
         lexer.whitespace_split = True
         words: list[str] = []
         for word in [*lexer, ";"]:
-            if not set(word) <= set(lexer.punctuation_chars):
+            if not word or not set(word) <= set(lexer.punctuation_chars):  # '' is an argument
                 words.append(word)
                 continue
             while words and re.fullmatch(r"\w+=.*", words[0]):  # X=1 before the command

@@ -7,7 +7,7 @@ TYPE_CHECKING = False  # typing's own takes longer to import than everything els
 
 if TYPE_CHECKING:
     from ktrio.config import QueueOptions
-    from ktrio.handlers.files import files
+    from ktrio.handlers.files import RootError, files
     from ktrio.http.details import RequestDetails
     from ktrio.http.errors import (
         BadRequest,
@@ -67,6 +67,7 @@ _EXPORTS = {
     "Request": "ktrio.http.messages",
     "RequestDetails": "ktrio.http.details",
     "RequestTimeout": "ktrio.http.errors",
+    "RootError": "ktrio.handlers.files",
     "Response": "ktrio.http.messages",
     "Server": "ktrio.server.lifecycle",
     "ServerOptions": "ktrio.server.lifecycle",
@@ -114,6 +115,7 @@ __all__ = [
     "RequestDetails",
     "RequestTimeout",
     "Response",
+    "RootError",
     "Server",
     "ServerOptions",
     "ServerStatistics",

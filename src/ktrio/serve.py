@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias, final
+from typing import Final, Protocol, TypeAlias, cast, final
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -358,8 +358,17 @@ def _single_error_unwrapped() -> Generator[None]:
         raise
 
 
-async def _serve_then_cancel(serve: _Serve, scope: trio.CancelScope, *, task_status: trio.TaskStatus[Server]) -> None:
-    await serve(task_status=task_status)
+async def _serve_then_cancel(
+    serve: _Serve, scope: trio.CancelScope, state: _Signalled, *, task_status: trio.TaskStatus[Server]
+) -> None:
+    class Started:
+        """Notes the server in the very step in which it starts: a signal may come before anybody else learns of it."""
+
+        def started(self, value: Server) -> None:
+            state.server = value
+            task_status.started(value)
+
+    await serve(task_status=cast("trio.TaskStatus[Server]", Started()))
     scope.cancel(reason="the server has ended")
 
 

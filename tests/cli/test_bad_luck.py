@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Start
+from tests.cli.conftest import Start, need_descriptors
 from tests.cli.peers import REQUEST, Peer, begin_download
 from tests.cli.processes import KTRIO, Program, assert_served_cleanly
 
@@ -169,7 +169,7 @@ def test_full_descriptor_table_pauses_accepting_and_recovers(few_descriptors: Pr
 
 def wait_answered(program: Program) -> None:
     """Until a newcomer gets its file: a polite refusal may come first, as long as the table is full."""
-    for _ in range(1000):
+    for _ in range(100):
         with program.connect() as sock:
             if Peer(sock).get("small.txt").status == 200:
                 return
@@ -178,16 +178,21 @@ def wait_answered(program: Program) -> None:
 
 def test_crowd_of_idle_connections_at_a_full_descriptor_table_is_answered(few_descriptors: Program) -> None:
     program = few_descriptors
-    crowd = [Peer(program.connect()) for _ in range(100)]
+    crowd = [Peer(program.connect()) for _ in range(65)]
     for peer in crowd:
         peer.request("small.txt")
     assert {peer.answer().status for peer in crowd} <= {200, 503}
+    for peer in crowd:
+        peer.sock.close()
     wait_answered(program)
     assert program.stop() == 0
     assert_lines_per_burst(program)
 
 
-def test_max_connections_keeps_a_small_descriptor_table_from_filling(start: Start, folder: Path) -> None:
+def test_max_connections_keeps_a_small_descriptor_table_from_filling(
+    start: Start, folder: Path, many_descriptors: None
+) -> None:
+    need_descriptors(550)
     # By default three quarters of the limit: the crowd waits or makes room, and nothing is exhausted.
     program = start("serve", folder, "--port", "0", command=limited_to(100, 100))
     assert program.out.wait_for(r"\b75 connections")
@@ -200,7 +205,8 @@ def test_max_connections_keeps_a_small_descriptor_table_from_filling(start: Star
     assert program.said == ""
 
 
-def test_soft_file_limit_is_raised_to_the_hard_one_and_told(start: Start, folder: Path) -> None:
+def test_soft_file_limit_is_raised_to_the_hard_one_and_told(start: Start, folder: Path, many_descriptors: None) -> None:
+    need_descriptors(1024)
     program = start("serve", folder, "--port", "0", command=limited_to(64, 1024))
     assert program.out.wait_for(r"\b768 connections")
     assert program.stop() == 0

@@ -169,6 +169,7 @@ def test_newcomer_at_max_connections_waits_when_nobody_is_idle(serve: Serve) -> 
 
 
 def test_burst_of_connections_is_answered_to_the_last(serve: Serve) -> None:
+    need_descriptors(700)
     program = serve("--max-active", "4", "--max-connections", "50")
     for _ in range(4):
         peers = [Peer(program.connect()) for _ in range(150)]

@@ -75,8 +75,9 @@ def test_serve_unix_replaces_a_socket_file_that_nobody_listens_on(
     path = tmp_path / "stale.sock"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(os.fspath(path))
-    program = serve("--unix", path)
+    program = serve("--unix", path)  # beside the TCP port that `serve` asks for
     program.out.wait_for(" at unix:")
+    assert Peer(program.connect()).get("small.txt").status == 200
     assert warm_start.run("serve", "--unix", str(path)).status == 2  # and a second server leaves it to the first
     assert unix_peer(path, program).get("small.txt").status == 200
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import MIB, Start, make_sparse
+from tests.cli.conftest import MIB, Start, make_sparse, need_descriptors
 from tests.cli.peers import REQUEST, Peer, begin_download, wait_closed
 from tests.cli.processes import Program, assert_served_cleanly
 
@@ -33,6 +33,7 @@ def drain(program: Program, signum: int = signal.SIGINT) -> re.Match[str]:
 def test_download_completes_while_500_idle_close_and_newcomers_are_refused(
     serve: Serve, many_descriptors: None
 ) -> None:
+    need_descriptors(600)
     program = serve("--idle-timeout", "600", "--head-timeout", "600", "--grace", "600")
     peer = Peer(program.connect(receive_buffer=4096))
     owed = begin_download(peer, "big.bin")

@@ -16,8 +16,10 @@ from tests.server.harness import Client, let_time_fly
 
 
 def open_descriptors() -> dict[int, str]:
-    """What this process has open, as the kernel tells it."""
-    found = {}
+    """What this process has open, as the kernel tells it; nothing where it does not tell."""
+    found: dict[int, str] = {}
+    if not os.path.isdir("/proc/self/fd"):
+        return found
     for name in os.listdir("/proc/self/fd"):
         try:
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
@@ -29,9 +31,6 @@ def open_descriptors() -> dict[int, str]:
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
     """No test, and no server in it, leaves a descriptor behind."""
-    if not os.path.isdir("/proc/self/fd"):
-        yield
-        return
     before = open_descriptors()
     yield
     after = open_descriptors()
@@ -49,18 +48,17 @@ async def connect() -> AsyncIterator[Callable[..., object]]:
     async def connect_to(server: ktrio.Server, index: int = 0, *, receive_buffer: int | None = None) -> Client:
         match server.addresses[index]:
             case ktrio.UnixAddress(path):
-                sock = trio.socket.socket(trio.socket.AF_UNIX)
-                where: object = path
+                family, where = socket.AF_UNIX, path
             case ktrio.TcpAddress(host, port):
-                sock = trio.socket.socket(trio.socket.AF_INET6 if ":" in host else trio.socket.AF_INET)
-                where = (host, port)
+                family, where = socket.AF_INET6 if ":" in host else socket.AF_INET, (host, port)
             case other:
                 raise AssertionError(other)
-        made.append(sock)
+        made.append(socket.socket(family))
+        client = Client(made[-1])
         if receive_buffer is not None:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
-        await sock.connect(where)
-        return Client(sock)
+            client.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        await client.sock.connect(where)
+        return client
 
     try:
         yield connect_to

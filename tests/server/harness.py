@@ -192,8 +192,9 @@ _FIELD = re.compile(r"([-!#$%&'*+.^_`|~0-9A-Za-z]+):[ \t]*([\t\x20-\x7e\x80-\xff
 class Client:
     """A peer that sends and reads exactly what it is told."""
 
-    def __init__(self, sock: trio.socket.SocketType) -> None:
-        self.sock = sock
+    def __init__(self, raw: socket.socket) -> None:
+        self.raw = raw
+        self.sock = trio.socket.from_stdlib_socket(raw)
         self.buffer = bytearray()
 
     # -- sending
@@ -207,7 +208,7 @@ class Client:
 
     def send_nowait(self, data: bytes) -> None:
         """Without a checkpoint: nothing else runs before it is in the kernel."""
-        assert self._raw.send(data) == len(data)
+        assert self.raw.send(data) == len(data)
 
     def finish(self) -> None:
         """Shut down our side (FIN)."""
@@ -222,10 +223,6 @@ class Client:
         self.sock.close()
 
     # -- reading
-
-    @property
-    def _raw(self) -> socket.socket:
-        return self.sock._sock
 
     async def _fill(self, at_most: int = 1 << 16) -> bool:
         """Read once; False at FIN."""
@@ -329,7 +326,7 @@ class Client:
         if self.buffer:
             return "data"
         try:
-            return "data" if self._raw.recv(1, socket.MSG_PEEK) else "fin"
+            return "data" if self.raw.recv(1, socket.MSG_PEEK) else "fin"
         except BlockingIOError:
             return "open"
         except ConnectionError:

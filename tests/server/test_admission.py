@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import trio
 
@@ -207,7 +209,22 @@ async def test_echo_makes_room_as_well(start_echo, connect, mock_clock):
     assert server.statistics().made_room == 1
 
 
-@pytest.mark.parametrize("count", [0, -1])
-def test_limit_that_admits_nobody_is_refused_with_its_value(count):
-    with pytest.raises(ValueError, match=str(count)):
-        ServerOptions(max_connections=count)
+@pytest.mark.parametrize(
+    "options",
+    [{"max_connections": 0}, {"max_connections": -1}, {"backlog": 0}, {"backlog": -5}, {"grace": -2}],
+    ids=repr,
+)
+def test_option_out_of_range_is_refused_with_its_value(options):
+    (value,) = options.values()
+    with pytest.raises(ValueError, match=str(value)):
+        ServerOptions(**options)
+
+
+@pytest.mark.skipif(shutil.which("ss") is None, reason="needs ss to see the backlog")
+async def test_backlog_of_the_listener_is_the_setting(start_http):
+    """A small backlog looks like a slow server; the default must not be one."""
+    for options, backlog in [(ServerOptions(), 1024), (ServerOptions(backlog=77), 77)]:
+        server = await start_http(hello, options=options)
+        command = ["ss", "-Hltn", f"sport = :{server.addresses[0].port}"]
+        listing = await trio.run_process(command, capture_stdout=True)
+        assert int(listing.stdout.split()[2]) == backlog

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 
 import pytest
 import trio
@@ -39,24 +40,23 @@ async def hello(request):
 
 @pytest.fixture
 async def unconnected():
-    """`unconnected(count)` gives sockets that have their descriptors already, and keep them to the end of the test."""
+    """`unconnected(count)` gives peers that have their descriptors already, and keep them to the end of the test."""
     made = []
 
     def make(count):
-        made.extend(trio.socket.socket() for _ in range(count))
+        made.extend(Client(socket.socket()) for _ in range(count))
         return made[-count:]
 
     try:
         yield make
     finally:
-        for sock in made:
-            sock.close()
+        for client in made:
+            client.close()
 
 
-async def ask_all(sockets, address, answers):
-    async def ask(sock):
-        await sock.connect(address)
-        client = Client(sock)
+async def ask_all(clients, address, answers):
+    async def ask(client):
+        await client.sock.connect(address)
         try:
             await client.send(get("/", "Connection: close"))
             answers.append((await client.read_reply()).status)
@@ -64,8 +64,8 @@ async def ask_all(sockets, address, answers):
             answers.append(0)
 
     async with trio.open_nursery() as nursery:
-        for sock in sockets:
-            nursery.start_soon(ask, sock)
+        for client in clients:
+            nursery.start_soon(ask, client)
 
 
 async def test_accepting_pauses_with_one_log_line_and_recovers(
@@ -87,8 +87,7 @@ async def test_accepting_pauses_with_one_log_line_and_recovers(
         descriptors.release()
         await trickle(mock_clock, 3, step=0.25)
     # Whoever was not refused politely was served: nobody hung, and nobody was dropped without a word.
-    assert set(answers) <= {200, 503}
-    assert 200 in answers
+    assert set(answers) == {200, 503}
     assert server.statistics().refused == answers.count(503)
     assert (await (await connect(server)).ask()).body == b"hello"
     assert len(caplog.records) == 1, caplog.text
@@ -99,10 +98,10 @@ async def test_second_burst_gets_a_line_of_its_own(start_http, connect, mock_clo
     where = (server.addresses[0].host, server.addresses[0].port)
     for burst in [1, 2]:
         answers = []
-        sockets = unconnected(5)
+        clients = unconnected(5)
         async with trio.open_nursery() as nursery:
             descriptors.exhaust()
-            nursery.start_soon(ask_all, sockets, where, answers)
+            nursery.start_soon(ask_all, clients, where, answers)
             await trickle(mock_clock, 2, step=0.25)
             descriptors.release()
             await trickle(mock_clock, 2, step=0.25)
@@ -115,11 +114,11 @@ async def test_pause_burns_no_cpu(start_http, mock_clock, descriptors, unconnect
     """A listener that stays readable must not turn the loop: with time standing still everything comes to rest."""
     server = await start_http(hello)
     where = (server.addresses[0].host, server.addresses[0].port)
-    sockets = unconnected(10)
+    clients = unconnected(10)
     answers = []
     async with trio.open_nursery() as nursery:
         descriptors.exhaust()
-        nursery.start_soon(ask_all, sockets, where, answers)
+        nursery.start_soon(ask_all, clients, where, answers)
         await settle()  # never returns while the acceptor spins
         assert len(answers) < 10
         descriptors.release()
@@ -130,11 +129,11 @@ async def test_pause_burns_no_cpu(start_http, mock_clock, descriptors, unconnect
 async def test_shutdown_during_the_pause_is_clean(start_http, mock_clock, descriptors, unconnected):
     server = await start_http(hello)
     where = (server.addresses[0].host, server.addresses[0].port)
-    sockets = unconnected(5)
+    clients = unconnected(5)
     answers = []
     async with trio.open_nursery() as nursery:
         descriptors.exhaust()
-        nursery.start_soon(ask_all, sockets, where, answers)
+        nursery.start_soon(ask_all, clients, where, answers)
         await settle()
         nursery.start_soon(server.shutdown)
         await trickle(mock_clock, 12, step=0.5)

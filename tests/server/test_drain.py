@@ -233,6 +233,20 @@ async def test_clients_in_the_backlog_that_have_sent_their_request_are_answered(
     assert await refused(server.addresses[0])
 
 
+async def test_clients_in_the_backlog_that_have_said_nothing_are_closed_not_reset(start_http, connect, handler):
+    server = await start_http(handler, options=ktrio.ServerOptions(max_connections=1))
+    busy = await connect(server)
+    await busy.send(get("/busy"))
+    await settle()
+    waiting = [await connect(server) for _ in range(5)]
+    await settle()
+    server.begin_shutdown()
+    for client in waiting:
+        assert await client.read_end() == "fin"
+    handler.gate.set()
+    assert (await busy.read_reply()).body == b"/busy"
+
+
 async def test_backlog_of_a_full_server_is_answered_too(start_http, connect, handler):
     """Past `max_connections` if need be: those clients have already sent their request."""
     server = await start_http(handler, options=ktrio.ServerOptions(max_connections=2))

@@ -226,7 +226,11 @@ def strike_once(strike: int) -> tuple[Striker, BaseException | None]:
                 await trio.sleep(10)
 
     works: list[Work] = []
-    error = run_until_interrupted(main)
+    try:
+        error = run_until_interrupted(main)
+    except BaseException as failure:
+        failure.add_note(f"strike {strike} at {striker.where}")
+        raise
     where = f"strike {strike} at {striker.where}"
     for wq in queues:
         books = wq.statistics()

@@ -1,4 +1,4 @@
-"""The queue against a sequential model: every return value, every start, every count (cmwq's invariant 63).
+"""The queue against a sequential model: every return value, every start, every count (invariant 63).
 
 Hypothesis writes a program of bursts: several operations in one synchronous stretch, then rest. Items follow
 scripts of yields, blocks, parked waits and requeues of themselves. Both the driver and the items tell the model
@@ -379,7 +379,7 @@ async def live(
         assert not driver.waiters
 
 
-@settings(max_examples=500, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     program=bursts,
     scripts=scripts,

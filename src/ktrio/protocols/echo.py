@@ -83,7 +83,7 @@ class Echo:
         return True
 
     async def farewell(self) -> None:
-        """Nothing is said to a peer that was silent; it has been served well."""
-        if self._connection.reason == "draining":
+        """Nothing is said to a peer that is silent. Whoever got all its bytes back has been served."""
+        if self._connection.reason == "draining" and self._connection.bytes_received:
             self._connection.answered += 1
         await trio.lowlevel.checkpoint()
