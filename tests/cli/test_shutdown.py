@@ -172,6 +172,7 @@ def test_reader_that_stopped_keeps_nobody_alive_and_every_other_answer_is_comple
     print(f"ended {took:.2f} s after the signal, with a grace of 2 s")
     assert took < 2 + 2 + PATIENCE
     assert stopped.drop() < owed
+    assert program.out.find(r"^draining: .*\bleft")  # progress is shown
     assert program.out.find(r"^served 5 · cut 1 ·")
     assert_served_cleanly(program)
 

@@ -146,6 +146,7 @@ async def test_file_that_shrinks_under_way_cuts_the_connection(start_http, conne
     assert (await (await connect(await start_http(make_file(b"y")()))).ask()).body == b"y"
 
 
+@pytest.mark.slow
 async def test_file_that_grows_under_way_keeps_its_length(start_http, connect, make_file):
     size = 8 * MIB
     file = make_file(b"x" * size)
@@ -201,6 +202,7 @@ async def test_file_is_closed_when_the_server_is_cancelled(start_http, connect, 
     assert file.closed == 1
 
 
+@pytest.mark.slow
 async def test_file_goes_on_after_a_half_close(start_http, connect, make_file, mock_clock):
     """A FIN after a complete request is a half-close; a file response is never cancelled for it."""
     size = 16 * MIB
@@ -260,6 +262,7 @@ def _resident() -> int:
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/proc/self/statm"), reason="resident memory is read from /proc")
 async def test_file_of_any_size_takes_constant_memory(start_http, connect, tmp_path):
     size = 512 * MIB
@@ -288,6 +291,7 @@ class Steps(trio.abc.Instrument):
         self.longest = max(self.longest, time.thread_time() - self.begun)
 
 
+@pytest.mark.slow
 async def test_file_that_goes_out_leaves_the_loop_to_others(start_http, connect, tmp_path):
     """No turn over about a millisecond, and a newcomer is answered long before a fast reader has everything."""
     size = 256 * MIB

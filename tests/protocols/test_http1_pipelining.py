@@ -173,6 +173,7 @@ async def test_head_that_comes_byte_by_byte_is_read(start_http, connect, lead):
     assert (await client.read_reply()).body == b"/again"
 
 
+@pytest.mark.slow
 async def test_head_split_anywhere_reads_the_same(start_http, connect):
     client = await connect(await start_http(say_target))
     both = get("/a", "X: 1") + get("/b")

@@ -88,6 +88,7 @@ async def test_body_that_trickles_a_byte_a_second_is_408(start_http, connect, mo
     assert (await client.read_reply()).status == 408
 
 
+@pytest.mark.slow
 async def test_body_at_a_steady_slow_rate_is_read_to_its_end(start_http, connect, mock_clock):
     """300 B/s for two minutes is slow, and fine."""
     client = await connect(await start_http(mirror_length))
@@ -184,6 +185,7 @@ async def test_reader_that_stalls_is_dropped_whatever_the_body(start_http, conne
     assert server.statistics().reasons == {"write-timeout": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("receive_buffer", [4096, None])
 async def test_slow_steady_reader_lives(start_http, connect, mock_clock, big_folder, receive_buffer):
     """Far below any timeout's worth of buffer, but steady: five minutes, and it still reads."""

@@ -115,6 +115,7 @@ async def test_fin_in_the_turn_of_expiry_ends_the_connection(start_http, connect
     assert server.statistics().errors == 0
 
 
+@pytest.mark.slow
 async def test_request_that_keeps_beating_a_short_deadline_is_always_answered(start_http, connect, mock_clock):
     """Many turns of expiry in a row leave no trace: neither time nor state is carried over."""
     client = await connect(await start_http(say_target, timeouts=Timeouts(idle=0.01, head=0.01)))

@@ -262,6 +262,7 @@ async def test_echo_to_a_stalled_reader_is_cut(start_echo, connect, mock_clock):
     assert (server.statistics().open, server.statistics().cut) == (0, 1)
 
 
+@pytest.mark.slow
 async def test_handler_that_shields_itself_holds_the_shutdown_and_nothing_else(start_http, connect, mock_clock):
     """Its socket is closed after 1 s, so no peer waits for it; only its own shield holds the server."""
 

@@ -237,6 +237,7 @@ async def test_requests_that_wait_for_a_slot_end_with_the_server(start_http, con
     assert handler.entered == 1
 
 
+@pytest.mark.slow
 async def test_connections_in_every_state_at_once_end_with_the_server(start_http, connect, mock_clock, handler):
     async with time_passing(mock_clock):
         begun = trio.current_time()

@@ -58,6 +58,7 @@ async def _let_time_pass():
         await advance(clock, 0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shared", [False, True])
 async def test_shielded_handler_holds_the_server_exactly_as_long_as_its_shield(connect, mock_clock, shared):
     """Its socket is closed after 1 s, so no peer and no descriptor outlives that; then only it is waited for."""

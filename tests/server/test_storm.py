@@ -81,6 +81,7 @@ async def handler(request):
     return Response(body=request.target.encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(6))
 async def test_books_balance_after_a_storm(start_http, connect, mock_clock, caplog, seed):
     """Every connection has one end with one reason; whoever got an answer got its own; nothing is at work any more."""
