@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
-from typing import TextIO, final
+from typing import Final, TextIO, final
 
 import click
 
@@ -46,15 +46,21 @@ def say_nothing(_text: str) -> None:
     """``--quiet``."""
 
 
-def print_timeouts(settings: CommandSettings) -> None:
-    """``--print-timeouts``: every deadline there is."""
+ECHO_PHASES: Final = frozenset({"idle", "write", "linger", "linger-draining", "farewell"})
+"""The deadlines that apply where there are no requests."""
+
+
+def print_timeouts(settings: CommandSettings, phases: frozenset[str] | None = None) -> None:
+    """``--print-timeouts``: every deadline there is, or those of some phases; and the waits that have none."""
     rows = [
-        *settings.timeouts.rows(),
+        *(row for row in settings.timeouts.rows() if phases is None or row[0] in phases),
         ("grace", settings.server.grace, "requests in progress, after the first signal"),
     ]
     for name, seconds, bounds in rows:
         click.echo(f"{name:16} {seconds:>7g} s  {bounds}")
-    click.echo(f"{'handler':16} {'none':>7}    a handler's own time is its own: the one wait without a deadline")
+    click.echo(f"{'slot':16} {'none':>7}    a request waits for one of --max-active slots as long as handlers take")
+    if phases is None:
+        click.echo(f"{'handler':16} {'none':>7}    a handler's own time is its own: the one stated exception")
 
 
 def run_or_explain(run: Callable[[], int]) -> int:

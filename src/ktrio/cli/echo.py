@@ -13,7 +13,7 @@ from ktrio.cli._options import (
     timeout_options,
     version_option,
 )
-from ktrio.cli._terminal import Terminal, print_timeouts, raise_limit, run_or_explain, say, say_nothing
+from ktrio.cli._terminal import ECHO_PHASES, Terminal, print_timeouts, raise_limit, run_or_explain, say, say_nothing
 from ktrio.serve import run_echo_command
 
 
@@ -27,7 +27,7 @@ def echo(**values: Values) -> int:
     """Send every byte back (RFC 862). Ctrl-C lets the bytes in hand go out."""
     settings = settings_of(dict(values))
     if values["print_timeouts"]:
-        print_timeouts(settings)
+        print_timeouts(settings, ECHO_PHASES)
         return 0
     speak = say_nothing if values["quiet"] else say
     raise_limit(speak)
