@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import resource
@@ -329,6 +330,7 @@ async def _run_until_signalled(serve: _Serve, narrator: Narrator) -> int:
     with forwarding(on_signal), _single_error_unwrapped():
         async with trio.open_nursery() as nursery:
             await nursery.start(_serve_then_cancel, serve, nursery.cancel_scope, state)
+            gc.freeze()  # what is there now stays: the collector need not look at it again under load
             if state.server is not None:
                 narrator.started(state.server)
                 nursery.start_soon(_narrate_drain, state.server, narrator)

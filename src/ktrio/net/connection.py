@@ -222,10 +222,12 @@ class Connection:
         deadlines = self.deadlines
         deadlines.arm(phase, until)
         try:
-            await self._wait_readable()
-        except BaseException:
+            await self._readiness.wait_readable(self._sock)
+        except BaseException as error:
             if not deadlines.is_spent:  # another scope was cancelled, or the peer is gone
                 deadlines.disarm(phase)
+            if isinstance(error, trio.ClosedResourceError):
+                raise ConnectionGone("EBADF") from error
             raise
         if not deadlines.is_spent:
             deadlines.release(phase)
