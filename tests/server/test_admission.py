@@ -209,6 +209,16 @@ async def test_echo_makes_room_as_well(start_echo, connect, mock_clock):
     assert server.statistics().made_room == 1
 
 
+async def test_places_are_those_of_the_server_not_of_a_listener(start_http, connect, mock_clock):
+    server = await start_http(hello, "127.0.0.1:0", "127.0.0.1:0", options=at_most(2))
+    clients = []
+    for index in [0, 1, 0]:
+        clients.append(await connect(server, index))
+        assert (await clients[-1].ask()).body == b"hello"
+        await advance(mock_clock, 0.5)
+    assert [client.peek() for client in clients] == ["fin", "open", "open"]
+
+
 @pytest.mark.parametrize(
     "options",
     [{"max_connections": 0}, {"max_connections": -1}, {"backlog": 0}, {"backlog": -5}, {"grace": -2}],
