@@ -18,7 +18,7 @@ from ktrio.http.errors import (
 )
 from ktrio.http.h1 import BodyEvent, Exchange
 from ktrio.http.headers import Headers
-from ktrio.http.policy import Limits
+from ktrio.http.policy import Limits, check_head
 
 LIMITS = Limits()
 
@@ -100,17 +100,19 @@ def test_read_head_with_an_unknown_expectation_gets_417():
 
 
 def test_read_head_of_something_incomplete_gets_400(monkeypatch):
-    monkeypatch.setattr(h1, "check_head", lambda head, limits: None)  # policy fails; h11 is the floor
+    monkeypatch.setattr(
+        h1, "check_head", lambda head, limits: None
+    )  # policy fails; of a request with a body h11 is the floor
     with pytest.raises(BadRequest):
-        Exchange.read_head(b"GET / HTTP/1.1\r\n", LIMITS)
+        Exchange.read_head(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n", LIMITS)
 
 
 @pytest.mark.parametrize(
     ("head", "error"),
     [
-        (b"GET / HTTP/1.1\r\n\r\n", BadRequest),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n", BadRequest),
         (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", NotImplementedMethod),
-        (b"GET / HTTP/1.1\r\n" + b"a" * 40_000, HeadTooLarge),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1\r\n" + b"a" * 40_000, HeadTooLarge),
     ],
 )
 def test_what_h11_refuses_although_policy_passed_it_keeps_its_status(monkeypatch, head, error):
@@ -629,3 +631,44 @@ def test_any_response_is_read_back_by_h11(method, version, status, parts, known,
     options = [value for name, value in response.headers if name == b"connection"]
     assert (options == [b"close"]) is one.closes
     assert one.reusable is not one.closes
+
+
+FIELD_NAMES = st.sampled_from(["host", "Accept", "x-a", "Cookie", "connection", "expect", "Content-Length", "x_b!"])
+FIELD_VALUES = st.text(alphabet=st.characters(min_codepoint=0x20, max_codepoint=0xFF), max_size=20)
+
+
+@given(
+    method=st.sampled_from(["GET", "HEAD", "OPTIONS", "DELETE"]),
+    target=st.sampled_from(["/", "/a?b=c", "*", "http://h/x", "/%41/../b", "/a//b"]),
+    version=st.sampled_from(["1.0", "1.1", "1.2"]),
+    fields=st.lists(st.tuples(FIELD_NAMES, FIELD_VALUES), max_size=6),
+    padding=st.sampled_from(["", " ", "\t", " \t "]),
+    leading=st.sampled_from([b"", b"\r\n"]),
+)
+def test_a_head_reads_the_same_with_and_without_h11(
+    method: str,
+    target: str,
+    version: str,
+    fields: list[tuple[str, str]],
+    padding: str,
+    leading: bytes,
+) -> None:
+    """The plain reading accepts nothing that h11 refuses, and reads nothing differently (RFC 9112 sections 3 and 5)."""
+    lines = [f"{method} {target} HTTP/{version}", "Host: h", *(f"{name}:{padding}{value}" for name, value in fields)]
+    head = leading + "\r\n".join([*lines, "", ""]).encode("latin-1")
+    try:
+        check_head(head, LIMITS)
+    except HttpError:
+        return
+    reader = h11.Connection(h11.SERVER, max_incomplete_event_size=LIMITS.head_bytes)
+    reader.receive_data(head[len(leading) :])
+    try:
+        expected: object = h1._request_head(h1._next_event(reader))
+    except HttpError as error:
+        expected = type(error)
+    try:
+        plain: object = h1._plain_head(head)
+    except HttpError as error:
+        plain = type(error)
+    if plain is not None:
+        assert plain == expected

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Final, final
 
 from ktrio.http.h1 import Exchange, RequestHead
-from ktrio.http.headers import Headers
 from ktrio.http.policy import Limits
 
 # A browser's head has 500 to 1000 bytes; 256 of the longest remembered are half a megabyte.
@@ -32,32 +31,16 @@ class HeadMemo:
         self._remembered: dict[bytes, RequestHead] = {}  # S: oldest first
 
     def read(self, head: bytes) -> tuple[Exchange, RequestHead]:
-        """What `Exchange.read_head` gives for this head; raises as it does."""
+        """What `Exchange.read_head` gives for this head; raises as it does. The head is shared: copy what changes."""
         known = self._remembered.get(head)
         if known is None:
             exchange, request_head = Exchange.read_head(head, self._limits)
             if request_head.body_length == 0 and len(head) <= LONGEST:
                 self._remember(head, request_head)
             return exchange, request_head
-        request_head = copy_of(known)
-        return Exchange.without_body(request_head), request_head
+        return Exchange.without_body(known), known
 
     def _remember(self, head: bytes, request_head: RequestHead) -> None:
         if len(self._remembered) >= ENTRIES:
             del self._remembered[next(iter(self._remembered))]
-        self._remembered[head] = copy_of(request_head)
-
-
-def copy_of(head: RequestHead) -> RequestHead:
-    """A `RequestHead` whose headers a handler may change without changing what is remembered."""
-    return RequestHead(
-        method=head.method,
-        target=head.target,
-        path=head.path,
-        query=head.query,
-        version=head.version,
-        headers=Headers(head.headers),
-        keep_alive=head.keep_alive,
-        expects_continue=head.expects_continue,
-        body_length=head.body_length,
-    )
+        self._remembered[head] = request_head

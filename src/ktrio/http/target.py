@@ -8,6 +8,7 @@ dot segments itself (RFC 3986 section 5.2.4) and encodes what must be encoded.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -64,6 +65,7 @@ def _path_of_absolute(raw: str) -> str:
     return rest if rest.startswith("/") else f"/{rest}"
 
 
+@lru_cache(maxsize=1024)  # the same paths are asked for again and again
 def decode_path(path: str) -> tuple[str, ...]:
     """The names along `path`, percent-decoded exactly once as UTF-8; ``/`` gives the empty tuple.
 

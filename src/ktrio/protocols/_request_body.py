@@ -144,3 +144,26 @@ class RequestBody:
             self._exchange.receive_data(data)
         else:
             self._exchange.receive_eof()
+
+
+@final
+class NoBody:
+    """What a request without a body is read by; stateless, so there is one for all."""
+
+    __slots__ = ()
+
+    async def read(self) -> bytes:
+        """Nothing; a checkpoint."""
+        await trio.lowlevel.checkpoint()
+        return b""
+
+    async def drop(self) -> bool:
+        """There is nothing to drop."""
+        return True
+
+    def take_leftover(self) -> bytes:
+        """Nothing was taken."""
+        return b""
+
+
+NO_BODY: Final = NoBody()

@@ -31,14 +31,15 @@ from ktrio.http.errors import (
     ServiceUnavailable,
 )
 from ktrio.http.h1 import Exchange, RequestHead
-from ktrio.http.messages import Handler, Request, Response
+from ktrio.http.headers import Headers
+from ktrio.http.messages import FileRange, Handler, Request, Response
 from ktrio.http.policy import Limits, is_worth_draining, wants_head_only
 from ktrio.http.responses import error_response, render_error
 from ktrio.net.connection import Connection, State
 from ktrio.net.errors import ConnectionGone
 from ktrio.protocols._handler_errors import connection_gone_in, http_error_of
 from ktrio.protocols._head_reader import HeadReader
-from ktrio.protocols._request_body import RequestBody
+from ktrio.protocols._request_body import NO_BODY, NoBody, RequestBody
 from ktrio.protocols._response_writer import ResponseWriter, close_body
 from ktrio.protocols._user_code import call_handler, user_code
 
@@ -145,15 +146,13 @@ class Http1:
         assert exchange is not None
         assert head is not None
         assert writer is not None
-        rest = b"" if exchange.body_complete else self._heads.take_rest()
-        body = RequestBody(connection, exchange, self._limits, rest, is_chunked=head.body_length is None)
+        body = NO_BODY if exchange.body_complete else self._take_body(exchange, head)
         try:
             response = await self._call_handler(head, body)
             try:
                 is_sent = await self._send(response, exchange, writer)
             finally:
-                connection.deadlines.settle()  # an iterable may take its time to close
-                await close_body(response)
+                await self._close_body(response)
         except ConnectionGone:
             connection.end("client-gone")
             self._finish()
@@ -172,7 +171,16 @@ class Http1:
             return False
         return True
 
-    async def _call_handler(self, head: RequestHead, body: RequestBody) -> Response:
+    async def _close_body(self, response: Response) -> None:
+        if not isinstance(response.body, bytes | FileRange):  # an iterable may take its time to close
+            self._connection.deadlines.settle()
+        await close_body(response)
+
+    def _take_body(self, exchange: Exchange, head: RequestHead) -> RequestBody:
+        rest = self._heads.take_rest()
+        return RequestBody(self._connection, exchange, self._limits, rest, is_chunked=head.body_length is None)
+
+    async def _call_handler(self, head: RequestHead, body: RequestBody | NoBody) -> Response:
         """The handler's response, or the one that its error calls for. Barrier: a handler's error costs its request."""
         connection = self._connection
         request = Request(
@@ -181,7 +189,7 @@ class Http1:
             path=head.path,
             query=head.query,
             version=head.version,
-            headers=head.headers,
+            headers=Headers(head.headers),  # the head may be shared, and a handler may do with these what it likes
             peer=connection.peer,
             draining=connection.draining,
             body_reader=body,
@@ -244,7 +252,7 @@ class Http1:
         date = ("date", self._date())
         return (date, ("server", self._server)) if self._server else (date,)
 
-    async def _drop_body(self, body: RequestBody) -> bool:
+    async def _drop_body(self, body: RequestBody | NoBody) -> bool:
         """Read what is left of a body that the handler did not want, so that the next request can be read."""
         try:
             return await body.drop()

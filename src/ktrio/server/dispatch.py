@@ -9,7 +9,6 @@ waited for have come after all (then it goes on in a fresh scope), and else says
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
@@ -134,7 +133,7 @@ class Dispatch:
     async def _converse_in_scope(self, connection: Connection, protocol: ConnectionProtocol) -> bool:
         """Let the protocol talk; False if the connection's scope ended it."""
         try:
-            with trio.move_on_at(math.inf) as scope:
+            with trio.CancelScope() as scope:
                 connection.scope = scope
                 connection.deadlines.attach(scope)
                 await protocol.converse()

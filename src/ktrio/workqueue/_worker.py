@@ -296,7 +296,8 @@ class Worker:
         self.pool.parked += 1
         self.pool.occupied -= 1
         self.pwq.release_slot()
-        self.pool.kick()
+        if self.pool.worklist:
+            self.pool.kick()
 
     def return_nowait(self) -> bool:
         """Come back at once if slot and place are free and nobody is in line for either (P2)."""
@@ -337,7 +338,8 @@ class Worker:
         message = self._context.run(self._first_step)
         self.task.context = self._context
         self._yielded = True
-        self.pool.kick(more=WAKE_UPS_ON_BLOCK)
+        if self.pool.worklist:
+            self.pool.kick(more=WAKE_UPS_ON_BLOCK)
         return message
 
     def _first_step(self) -> object:

@@ -1,0 +1,184 @@
+"""What queueing and running an item that does nothing costs, beside starting a task for it. Prints JSON.
+
+Two loads. *Burst*: 50 items are queued, then all of them are awaited. *Steady*: one item, one turn of the loop, and so
+on; most of that is the turn itself, which is measured as well (`turn`). CPU time of the process (`process_time`), every
+way once per round, in an order that rotates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import sys
+import time
+from collections.abc import Awaitable, Callable, Coroutine
+
+import trio
+
+from ktrio.workqueue import WQ_UNBOUND, Work, open_supervisor
+
+BURST = 50
+
+Turn = Callable[[], Awaitable[object]]
+Start = Callable[[], object]
+
+
+class Counter:
+    """Counts the items that have run; its method is the item."""
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    async def item(self) -> None:
+        self.runs += 1
+
+    def plain_item(self) -> None:
+        self.runs += 1
+
+
+async def burst(start: Start, turn: Turn, counter: Counter, count: int) -> float:
+    began = time.process_time()
+    for goal in range(BURST, count + 1, BURST):
+        for _ in range(BURST):
+            start()
+        while counter.runs < goal:
+            await turn()
+    return time.process_time() - began
+
+
+async def steady(start: Start, turn: Turn, counter: Counter, count: int) -> float:
+    began = time.process_time()
+    for _ in range(count):
+        start()
+        await turn()
+    while counter.runs < count:
+        await turn()
+    return time.process_time() - began
+
+
+Load = Callable[[Start, Turn, Counter, int], Coroutine[object, object, float]]
+LOADS: dict[str, Load] = {"burst": burst, "steady": steady}
+
+
+# -- the ways to run an item
+
+
+def with_start_soon(load: Load, count: int) -> float:
+    async def main() -> float:
+        counter = Counter()
+        async with trio.open_nursery() as nursery:
+            return await load(lambda: nursery.start_soon(counter.item), trio.lowlevel.checkpoint, counter, count)
+
+    return trio.run(main)
+
+
+def with_create_task(load: Load, count: int) -> float:
+    async def main() -> float:
+        counter = Counter()
+        loop = asyncio.get_running_loop()
+        return await load(lambda: loop.create_task(counter.item()), lambda: asyncio.sleep(0), counter, count)
+
+    return asyncio.run(main())
+
+
+def with_fresh_work(load: Load, count: int) -> float:
+    async def main() -> float:
+        counter = Counter()
+        async with open_supervisor() as supervisor:
+            wq = supervisor.alloc_workqueue("benchmark", WQ_UNBOUND)
+            return await load(lambda: wq.queue_work(Work(counter.item)), trio.lowlevel.checkpoint, counter, count)
+
+    return trio.run(main)
+
+
+def with_fresh_plain_work(load: Load, count: int) -> float:
+    async def main() -> float:
+        counter = Counter()
+        async with open_supervisor() as supervisor:
+            wq = supervisor.alloc_workqueue("benchmark", WQ_UNBOUND)
+            return await load(lambda: wq.queue_work(Work(counter.plain_item)), trio.lowlevel.checkpoint, counter, count)
+
+    return trio.run(main)
+
+
+def with_same_work(load: Load, count: int) -> float:
+    """As many items as a burst has, made once and queued again and again, each when it has long run."""
+
+    async def main() -> float:
+        counter = Counter()
+        async with open_supervisor() as supervisor:
+            wq = supervisor.alloc_workqueue("benchmark", WQ_UNBOUND)
+            ring = [Work(counter.item) for _ in range(BURST)]
+            position = 0
+
+            def start() -> None:
+                nonlocal position
+                if not wq.queue_work(ring[position]):
+                    raise RuntimeError(f"{ring[position]!r} is still pending")
+                position = (position + 1) % BURST
+
+            return await load(start, trio.lowlevel.checkpoint, counter, count)
+
+    return trio.run(main)
+
+
+WAYS: dict[str, Callable[[Load, int], float]] = {
+    "start_soon": with_start_soon,
+    "create_task": with_create_task,
+    "ktrio": with_fresh_work,
+    "ktrio, same items": with_same_work,
+    "ktrio, plain function": with_fresh_plain_work,
+}
+
+
+# -- the loops' own turns, for scale
+
+
+def trio_turn(count: int) -> float:
+    async def main() -> float:
+        began = time.process_time()
+        for _ in range(count):
+            await trio.lowlevel.checkpoint()
+        return time.process_time() - began
+
+    return trio.run(main)
+
+
+def asyncio_turn(count: int) -> float:
+    async def main() -> float:
+        began = time.process_time()
+        for _ in range(count):
+            await asyncio.sleep(0)
+        return time.process_time() - began
+
+    return asyncio.run(main())
+
+
+def measure(rounds: int, items: int) -> list[dict[str, object]]:
+    """One sample for each round, load and way: microseconds per item."""
+    samples: list[dict[str, object]] = []
+    ways = list(WAYS.items())
+    for number in range(-1, rounds):  # the first one warms up
+        for load, run_load in LOADS.items():
+            for shift in range(len(ways)):
+                way, run = ways[(shift + number) % len(ways)]
+                gc.collect()
+                seconds = run(run_load, items)
+                samples.append({"round": number, "load": load, "way": way, "us_per_item": seconds / items * 1e6})
+        for way, turn in (("start_soon", trio_turn), ("create_task", asyncio_turn)):
+            samples.append({"round": number, "load": "turn", "way": way, "us_per_item": turn(items) / items * 1e6})
+    return [sample for sample in samples if sample["round"] != -1]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=sys.modules[__name__].__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--items", type=int, default=20_000, help="per round, load and way")
+    given = parser.parse_args()
+    print(json.dumps(measure(given.rounds, given.items)))
+
+
+if __name__ == "__main__":
+    main()
