@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 DEFAULT: Final = "application/octet-stream"
@@ -114,6 +115,7 @@ BY_SUFFIX: Final = {
 }
 
 
+@lru_cache(maxsize=1024)
 def media_type_of(name: str) -> str:
     """The media type of a file called `name`, by its last suffix whatever its case; with a charset if it is text.
 

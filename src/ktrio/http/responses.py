@@ -123,7 +123,7 @@ def _declared_length(headers: Headers) -> int | None:
 
 def wants_close(headers: Headers) -> bool:
     """Has the handler asked, by ``Connection: close``, for its response to be the connection's last?"""
-    return "close" in headers.tokens("connection")
+    return "connection" in headers and "close" in headers.tokens("connection")
 
 
 def response_fields(

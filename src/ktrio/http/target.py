@@ -103,6 +103,7 @@ def is_plain_name(name: str) -> bool:
     return name not in {"", ".", ".."} and not any(char in name for char in "/\\\0")
 
 
+@lru_cache(maxsize=1024)
 def is_hidden(names: tuple[str, ...]) -> bool:
     """Does any of `names` begin with a dot? ``.well-known`` at the root does not count (RFC 8615 section 3)."""
     return any(name.startswith(".") for name in names[names[:1] == (".well-known",) :])

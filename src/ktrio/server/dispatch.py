@@ -2,7 +2,7 @@
 
 Each connection is one `Work`, queued so that it starts parked: waiting for bytes costs neither slot nor place, and a
 slot is taken when a request's first byte is there. The item runs the protocol inside the connection's scope, the
-``trio.move_on_at`` whose deadline `Deadlines` moves. When that scope ends, the protocol is asked whether the bytes it
+cancel scope whose deadline `Deadlines` moves. When that scope ends, the protocol is asked whether the bytes it
 waited for have come after all (then it goes on in a fresh scope), and else says its last words under a short one.
 """
 
