@@ -17,6 +17,7 @@ import trio
 from ktrio.net.connection import Connection
 from ktrio.net.deadlines import Timeouts
 from ktrio.net.readiness import Readiness
+from ktrio.net.socket_transport import SocketTransport
 
 Pair = tuple[socket.socket, socket.socket]
 
@@ -145,10 +146,9 @@ class Maker:
     def __call__(self, *, timeouts: Timeouts | None = None, **options: int) -> tuple[Connection, Peer]:
         ours, theirs = self.make_pair(**options)
         connection = Connection(
-            ours,
+            SocketTransport(ours, self.readiness),
             peer="127.0.0.1:1000",
             local="127.0.0.1:2000",
-            readiness=self.readiness,
             timeouts=timeouts or Timeouts(),
             now=trio.current_time(),
             draining=self.draining,

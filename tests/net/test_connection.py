@@ -12,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from ktrio.net.connection import LINGER_BYTES, Connection, State
 from ktrio.net.deadlines import WINDOW, Phase, Timeouts
 from ktrio.net.errors import ConnectionGone
+from ktrio.net.socket_transport import SocketTransport
 
 
 class Books:
@@ -372,10 +373,9 @@ async def test_shutdown_write_does_not_hide_a_bug(connect) -> None:
     connection.close()
     with Odd() as odd:
         broken = Connection(
-            odd,
+            SocketTransport(odd, connect.readiness),
             peer="p",
             local="l",
-            readiness=connect.readiness,
             timeouts=Timeouts(),
             now=0.0,
             draining=connect.draining,

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -50,7 +51,7 @@ def test_undelivered_bytes_of_a_closed_socket_or_of_no_socket_is_unknown(tcp_pai
 def test_meter_counts_what_the_peer_takes_during_a_wait(socket_pair: Callable[..., Pair]) -> None:
     ours, theirs = socket_pair(send_buffer=65536, receive_buffer=16384)
     needs_answer(ours)
-    meter = DeliveryMeter(ours)
+    meter = DeliveryMeter(partial(undelivered_bytes, ours))
     sent = fill(ours)
     assert meter.start(sent) == 0
     assert meter.moved() == 0
@@ -71,7 +72,7 @@ def test_meter_counts_what_was_accepted_since_the_last_wait_where_the_kernel_doe
     tcp_pair: Callable[..., Pair], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(_delivery, "_TIOCOUTQ", None)
-    meter = DeliveryMeter(tcp_pair()[0])
+    meter = DeliveryMeter(partial(undelivered_bytes, tcp_pair()[0]))
     assert meter.start(1000) == 1000
     assert meter.moved() == 0
     assert meter.start(1500) == 500

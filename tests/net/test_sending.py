@@ -274,7 +274,7 @@ async def test_stalling_in_many_waits_is_given_up_like_stalling_in_one(
 
 
 def skip_unless_the_kernel_tells(connection) -> None:
-    if _delivery.undelivered_bytes(connection._sock) is None:
+    if connection._transport.undelivered_bytes() is None:
         pytest.skip("this kernel does not tell what it still holds")
 
 

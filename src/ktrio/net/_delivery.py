@@ -11,6 +11,7 @@ import fcntl
 import socket
 import sys
 import termios
+from collections.abc import Callable
 from typing import Final, final
 
 _TIOCOUTQ: Final[int | None] = getattr(termios, "TIOCOUTQ", None)
@@ -34,23 +35,23 @@ def undelivered_bytes(sock: socket.socket) -> int | None:
 
 @final
 class DeliveryMeter:
-    """Counts what the peer of one socket takes while we wait for it to take more."""
+    """Counts what one peer takes while we wait for it to take more; `ask` gives the bytes it has not taken yet."""
 
-    __slots__ = ("_counted", "_sock", "_undelivered")
+    __slots__ = ("_ask", "_counted", "_undelivered")
 
     # I  set once · S  changed only in one synchronous stretch
-    _sock: socket.socket  # I
-    _undelivered: int | None  # S: when last asked in this wait; `None`: the kernel does not tell
-    _counted: int  # S: how many of the bytes ever sent have been counted as moved, where the kernel does not tell
+    _ask: Callable[[], int | None]  # I: `None`: nobody can tell
+    _undelivered: int | None  # S: when last asked in this wait; `None`: nobody can tell
+    _counted: int  # S: how many of the bytes ever sent have been counted as moved, where nobody can tell
 
-    def __init__(self, sock: socket.socket) -> None:
-        self._sock = sock
+    def __init__(self, ask: Callable[[], int | None]) -> None:
+        self._ask = ask
         self._undelivered = None
         self._counted = 0
 
     def start(self, bytes_sent: int) -> int:
         """A wait begins; `bytes_sent` were ever sent. How many moved since the last wait, as far as not yet counted?"""
-        self._undelivered = undelivered_bytes(self._sock)
+        self._undelivered = self._ask()
         if self._undelivered is not None:
             return 0
         moved = bytes_sent - self._counted
@@ -61,7 +62,7 @@ class DeliveryMeter:
         """How many bytes moved since this was last asked in this wait, or since its start?"""
         if self._undelivered is None:
             return 0
-        now = undelivered_bytes(self._sock)
+        now = self._ask()
         if now is None:
             return 0
         moved = self._undelivered - now

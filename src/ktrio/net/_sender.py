@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeAlias, final
@@ -16,11 +15,10 @@ from typing import Final, TypeAlias, final
 import trio
 
 from ktrio.net._delivery import DeliveryMeter
-from ktrio.net._files import SENDFILE_UNSUPPORTED, WarmReader
+from ktrio.net._files import WarmReader
 from ktrio.net._slices import SLICE_BYTES, Buffers, Data, Turn
 from ktrio.net.deadlines import Allowance, Deadlines, Phase, Timeouts
-from ktrio.net.errors import ConnectionGone, translate
-from ktrio.net.readiness import Readiness
+from ktrio.net.transport import SendfileUnsupportedError, Transport
 
 Waiting: TypeAlias = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -34,18 +32,17 @@ def stay() -> AbstractAsyncContextManager[None]:
 
 @final
 class Sender:
-    """Sends on one socket, for one task at a time."""
+    """Sends on one transport, for one task at a time."""
 
-    __slots__ = ("_allowance", "_deadlines", "_meter", "_readiness", "_sock", "bytes_sent", "is_waiting")
+    __slots__ = ("_allowance", "_deadlines", "_meter", "_transport", "bytes_sent", "is_waiting")
 
     # I  set once · T  only the task that sends · S  changed only in one synchronous stretch
-    def __init__(self, sock: socket.socket, readiness: Readiness, deadlines: Deadlines, timeouts: Timeouts) -> None:
-        self._sock: Final = sock  # I
-        self._readiness: Final = readiness  # I
+    def __init__(self, transport: Transport, deadlines: Deadlines, timeouts: Timeouts) -> None:
+        self._transport: Final = transport  # I
         self._deadlines: Final = deadlines  # I; its content S
         self._allowance: Final = Allowance(timeouts.write, timeouts.lowest_rate)  # I; its content S
-        self._meter: Final = DeliveryMeter(sock)  # I; its content S
-        self.bytes_sent = 0  # T: accepted by the kernel
+        self._meter: Final = DeliveryMeter(transport.undelivered_bytes)  # I; its content S
+        self.bytes_sent = 0  # T: accepted by the transport
         self.is_waiting = False  # T: for the peer, right now
 
     def send_nowait(self, data: Data) -> int:
@@ -82,7 +79,7 @@ class Sender:
                 turn.restart()
             try:
                 sent = self._send_slice(descriptor, position, wanted)
-            except _SendfileUnsupportedError:
+            except SendfileUnsupportedError:
                 rest = await self.send_file_by_reading(descriptor, position, end - position, waiting)
                 return position + rest - offset
             if sent is None:
@@ -117,28 +114,14 @@ class Sender:
 
     def _send(self, views: Sequence[Data]) -> int | None:
         """Send what fits of these; `None`: nothing does."""
-        try:
-            sent = self._sock.send(views[0]) if len(views) == 1 else self._sock.sendmsg(views)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            translate(error, self._sock)
-        self.bytes_sent += sent
+        sent = self._transport.send_nowait(views)
+        self.bytes_sent += sent or 0
         return sent
 
     def _send_slice(self, descriptor: int, position: int, count: int) -> int | None:
         """Send what fits of this piece of a file; `None`: nothing does; 0: the file ends before it."""
-        if not hasattr(os, "sendfile"):
-            raise _SendfileUnsupportedError
-        try:
-            sent = os.sendfile(self._sock.fileno(), descriptor, position, count)
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            if error.errno in SENDFILE_UNSUPPORTED:
-                raise _SendfileUnsupportedError from error
-            translate(error, self._sock)
-        self.bytes_sent += sent
+        sent = self._transport.send_file_nowait(descriptor, position, count)
+        self.bytes_sent += sent or 0
         return sent
 
     async def _wait(self, waiting: Waiting) -> None:
@@ -148,17 +131,10 @@ class Sender:
             self._deadlines.arm(Phase.WRITE, self._allowance.start_wait(trio.current_time(), moved))
             self.is_waiting = True
             try:
-                await self._readiness.wait_writable(self._sock)
-            except trio.ClosedResourceError as error:
-                raise ConnectionGone("EBADF") from error
+                await self._transport.wait_writable()
             finally:
                 self.is_waiting = False
                 self._allowance.end_wait(trio.current_time(), self._meter.moved())
                 # Before the way back onto the books, which may take a while and is none of the peer's doing.
                 if not self._deadlines.is_spent:
                     self._deadlines.disarm(Phase.WRITE)
-
-
-@final
-class _SendfileUnsupportedError(Exception):
-    """The platform, the file or the socket does not do sendfile."""

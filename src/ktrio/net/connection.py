@@ -1,7 +1,7 @@
 """One accepted connection: reading, writing, waiting for the peer with a deadline, and ending with a reason.
 
-A `Connection` owns a raw non-blocking stream socket from accept to close; a protocol converses through it. It knows no
-protocol and no queue: what is said is the protocol's, and where it waits for the peer it does so inside ``waiting()``,
+A `Connection` owns a transport (`ktrio.net.transport`) from accept to close; a protocol converses through it. It knows no
+protocol, no queue and no socket: what is said is the protocol's, and where it waits for the peer it does so inside ``waiting()``,
 which whoever schedules it sets, so that waiting costs no slot.
 
 * **Reading.** `receive` waits for bytes under the phase (head, idle, body) that its caller names.
@@ -19,10 +19,7 @@ consists of a wait; a cancelled `receive` has taken nothing, a cancelled send le
 
 from __future__ import annotations
 
-import contextlib
 import math
-import socket
-import struct
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias, final
 
@@ -34,10 +31,10 @@ from ktrio.net._roles import Draining as Draining
 from ktrio.net._sender import Sender, Waiting, stay
 from ktrio.net._slices import Data
 from ktrio.net.deadlines import Deadlines, Phase, Timeouts
-from ktrio.net.errors import ConnectionGone, is_connection_lost, translate
-from ktrio.net.readiness import Readiness
+from ktrio.net.errors import ConnectionGone
 from ktrio.net.states import QUIET as QUIET
 from ktrio.net.states import State as State
+from ktrio.net.transport import Transport
 
 RECEIVE_BYTES: Final = 64 * 1024  # one read; what a socket buffer of default size holds
 LINGER_BYTES: Final = 64 * 1024  # what is read and dropped at the end; a peer that sends more has earned its reset
@@ -45,10 +42,10 @@ LINGER_BYTES: Final = 64 * 1024  # what is read and dropped at the end; a peer t
 
 @final
 class Connection:
-    """One accepted stream socket and everything known about it.
+    """One accepted connection and everything known about it.
 
     Args:
-      sock: connected, stream, non-blocking; the connection owns it from here on.
+      transport: carries its bytes; the connection owns it from here on.
       peer, local: both ends as printed in logs.
       now: when it was accepted (`trio.current_time`); `Phase.HEAD` is armed from here.
       draining: has the server begun to shut down?
@@ -56,11 +53,10 @@ class Connection:
 
     __slots__ = (
         "_answer_begun",
-        "_readiness",
         "_reason",
         "_sender",
-        "_sock",
         "_state",
+        "_transport",
         "answered",
         "bytes_received",
         "cut",
@@ -81,11 +77,10 @@ class Connection:
     # I  set once, here or by the one named · T  only the owning task · S  only in one synchronous stretch, by any task
     def __init__(
         self,
-        sock: socket.socket,
+        transport: Transport,
         *,
         peer: str,
         local: str,
-        readiness: Readiness,
         timeouts: Timeouts,
         now: float,
         draining: Draining,
@@ -109,9 +104,8 @@ class Connection:
         self._answer_begun = False  # T
         self._state = State.NEW  # S
         self._reason = ""  # S
-        self._sock: Final = sock  # I
-        self._readiness: Final = readiness  # I
-        self._sender: Final = Sender(sock, readiness, self.deadlines, timeouts)  # I
+        self._transport: Final = transport  # I
+        self._sender: Final = Sender(transport, self.deadlines, timeouts)  # I
 
     def __repr__(self) -> str:
         age = f" age={trio.current_time() - self.opened:.1f}" if trio.lowlevel.in_trio_run() else ""
@@ -195,7 +189,7 @@ class Connection:
             # back is cancelled, nothing was taken.
             async with self.waiting():
                 if phase is None:
-                    await self._wait_readable()
+                    await self._transport.wait_readable()
                 else:
                     await self._wait_readable_under(phase, until)
                 if on_readable is not None:
@@ -206,12 +200,9 @@ class Connection:
 
     def receive_nowait(self, max_bytes: int = RECEIVE_BYTES) -> bytes | None:
         """What is there now: bytes, ``b""`` after the peer's FIN, or `None` for nothing. Raises as `receive`."""
-        try:
-            data = self._sock.recv(max_bytes)
-        except BlockingIOError:
+        data = self._transport.receive_nowait(max_bytes)
+        if data is None:
             return None
-        except OSError as error:
-            translate(error, self._sock)
         if not data:
             self.half_closed = True
         self.bytes_received += len(data)
@@ -222,27 +213,19 @@ class Connection:
         deadlines = self.deadlines
         deadlines.arm(phase, until)
         try:
-            await self._readiness.wait_readable(self._sock)
-        except BaseException as error:
+            await self._transport.wait_readable()
+        except BaseException:
             if not deadlines.is_spent:  # another scope was cancelled, or the peer is gone
                 deadlines.disarm(phase)
-            if isinstance(error, trio.ClosedResourceError):
-                raise ConnectionGone("EBADF") from error
             raise
         if not deadlines.is_spent:
             deadlines.release(phase)
-
-    async def _wait_readable(self) -> None:
-        try:
-            await self._readiness.wait_readable(self._sock)
-        except trio.ClosedResourceError as error:
-            raise ConnectionGone("EBADF") from error
 
     # ---- writing
 
     @property
     def bytes_sent(self) -> int:
-        """Bytes accepted by the kernel so far; the peer may not have taken them yet."""
+        """Bytes accepted by the transport so far; the peer may not have taken them yet."""
         return self._sender.bytes_sent
 
     @property
@@ -315,11 +298,11 @@ class Connection:
         """
         self._answer_begun = False
         self.deadlines.settle()
-        self._readiness.watch(self._sock, self._on_half_close, self._on_gone)
+        self._transport.watch(self._on_half_close, self._on_gone)
 
     def unwatch_peer(self) -> None:
         """Stop what `watch_peer` began."""
-        self._readiness.unwatch(self._sock)
+        self._transport.unwatch()
         if not self.deadlines.is_spent:
             self.deadlines.disarm(Phase.HALF_CLOSED)
 
@@ -361,7 +344,7 @@ class Connection:
         dropped = 0
         while dropped < LINGER_BYTES:
             try:
-                await self._wait_readable()
+                await self._transport.wait_readable()
                 data = self.receive_nowait()
             except ConnectionGone:
                 return
@@ -371,30 +354,19 @@ class Connection:
 
     def shutdown_write(self) -> None:
         """Send our FIN after what was sent before; nothing happens if the connection is lost or closed already."""
-        try:
-            self._sock.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            # A lost connection needs no FIN, and its loss is told by whatever is read or written next.
-            if self._state is not State.CLOSED and not is_connection_lost(error):
-                raise
+        self._transport.shutdown_write()
 
     def close(self) -> None:
-        """Close the socket, at once. Idempotent; a task that waits for it is woken and gets `ConnectionGone`."""
-        if self._state is State.CLOSED:
-            return
-        self._readiness.unwatch(self._sock)
-        trio.lowlevel.notify_closing(self._sock)
-        self._sock.close()
-        self.become(State.CLOSED)
+        """Close the transport, at once. Idempotent; a task that waits for it is woken and gets `ConnectionGone`."""
+        if self._state is not State.CLOSED:
+            self._transport.close()
+            self.become(State.CLOSED)
 
     def abort(self) -> None:
-        """Close the socket so that the peer sees a reset and knows that something is missing. Idempotent."""
-        if self._state is State.CLOSED:
-            return
-        # macOS refuses options on a connection that is already reset: then nothing is left to abort.
-        with contextlib.suppress(OSError):
-            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.close()
+        """Close so that the peer sees a reset and knows that something is missing. Idempotent."""
+        if self._state is not State.CLOSED:
+            self._transport.abort()
+            self.become(State.CLOSED)
 
 
 ProtocolFactory: TypeAlias = Callable[[Connection], ConnectionProtocol]

@@ -28,6 +28,7 @@ from ktrio.net.connection import Connection, ProtocolFactory
 from ktrio.net.deadlines import Timeouts
 from ktrio.net.listeners import Listener
 from ktrio.net.readiness import Readiness
+from ktrio.net.socket_transport import SocketTransport
 from ktrio.server.acceptor import Acceptor
 from ktrio.server.admission import default_max_connections
 from ktrio.server.dispatch import Dispatch
@@ -280,10 +281,9 @@ class Server:
 
     def _make_connection(self, sock: socket.socket, peer: str, listener: Listener) -> Connection:
         return Connection(
-            sock,
+            SocketTransport(sock, self._readiness),
             peer=peer,
             local=describe(listener.address),
-            readiness=self._readiness,
             timeouts=self.timeouts,
             now=trio.current_time(),
             draining=self.draining,
