@@ -53,7 +53,7 @@ def make_request(raw="/", method="GET", headers=(), *, path=None):
         headers=Headers(headers),
         peer="192.0.2.1:4711",
         draining=trio.Event(),
-        body_reader=NoBody(),
+        body=NoBody(),
     )
 
 

@@ -12,9 +12,9 @@ class MemoryBody:
     def __init__(self, body):
         self.body = body
 
-    async def read(self):
+    async def read(self, *, max_bytes=None):
         await trio.lowlevel.checkpoint()
-        return self.body
+        return self.body[:max_bytes]
 
 
 def make_request(**changes):
@@ -27,13 +27,14 @@ def make_request(**changes):
         "headers": Headers(),
         "peer": "127.0.0.1:5",
         "draining": trio.Event(),
-        "body_reader": MemoryBody(b"body"),
+        "body": MemoryBody(b"body"),
     }
     return Request(**{**values, **changes})
 
 
 async def test_request_read_gives_the_readers_body():
     assert await make_request().read() == b"body"
+    assert await make_request().read(max_bytes=2) == b"bo"
 
 
 async def test_request_draining_may_be_a_trio_event():

@@ -15,7 +15,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from ktrio.net import _delivery, _files, _sender
+from ktrio.net import _files, _sender
 from ktrio.net._slices import SLICE_BYTES, TURN_BYTES
 from ktrio.net.deadlines import WINDOW, Phase, Timeouts
 from ktrio.net.errors import ConnectionGone

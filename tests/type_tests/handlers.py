@@ -8,7 +8,7 @@ from typing import assert_type
 import trio
 
 from ktrio.http.headers import Headers
-from ktrio.http.messages import BodyReader, Draining, Handler, Request, Response
+from ktrio.http.messages import BodyWriter, Draining, Handler, Request, RequestBody, Response, SendBytes
 
 
 async def answer(request: Request) -> Response:
@@ -29,12 +29,31 @@ handler: Handler = answer
 draining: Draining = trio.Event()
 
 
-class Body:
-    async def read(self) -> bytes:
+class MemoryBody:
+    """What a test hands to a handler instead of a peer's body."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return parts()
+
+    async def read(self, *, max_bytes: int | None = None) -> bytes:
         return b""
 
 
-reader: BodyReader = Body()
+body: RequestBody = MemoryBody()
+
+
+async def stream_both_ways(request: Request) -> Response:
+    async for piece in request.body:
+        assert_type(piece, bytes)
+
+    async def write(send: SendBytes) -> None:
+        await send(b"one")
+
+    writer: BodyWriter = write
+    return Response(body=writer, trailers=Headers({"x-checksum": "1"}))
+
+
+streaming: Handler = stream_both_ways
 
 
 def answer_at_once(request: Request) -> Response:

@@ -28,6 +28,7 @@ from ktrio.http.responses import (
     Framing,
     plan_body,
     render_head,
+    render_last_chunk,
     response_fields,
     wants_close,
 )
@@ -227,13 +228,16 @@ class Exchange:
             self._continue_owed = False
         return CONTINUE if owed else b""
 
-    def send_head(self, response_status: int, headers: Headers, *, close: bool, body_length: int | None) -> bytes:
+    def send_head(
+        self, status: int, headers: Headers, *, close: bool, body_length: int | None, has_trailers: bool = False
+    ) -> bytes:
         """The response's head; ``Content-Length``, ``Transfer-Encoding`` and ``Connection`` are added here.
 
         `body_length` is the body's, `None` if nobody knows: then a ``Content-Length`` in `headers` frames it, or it is
         chunked, or, on HTTP/1.0, ended by closing (`ktrio.http.responses.plan_body`). `close` closes the connection
         behind the response; so do a client that does not want to stay and a handler's ``Connection: close``. The other
-        fields about the connection are dropped from `headers`, and ``Transfer-Encoding`` is refused.
+        fields about the connection are dropped from `headers`, ``Trailer`` too unless there will be trailers
+        (`has_trailers`), and ``Transfer-Encoding`` is refused.
 
         Raises:
           ResponseError: it is no valid response; nothing was changed, another head may be sent instead.
@@ -241,10 +245,11 @@ class Exchange:
         if self._plan is not None:
             raise RuntimeError("the head of this response has been sent already")
         head = self._head
-        plan = plan_body(head.method, head.version, response_status, headers, body_length)
+        plan = plan_body(head.method, head.version, status, headers, body_length)
         close = close or not head.keep_alive or wants_close(headers) or plan.framing is Framing.UNTIL_CLOSE
-        fields = response_fields(headers, plan, close=close, keep_alive_1_0=head.version == "1.0")
-        rendered = render_head(response_status, fields)
+        stays_1_0 = head.version == "1.0"
+        fields = response_fields(headers, plan, close=close, keep_alive_1_0=stays_1_0, has_trailers=has_trailers)
+        rendered = render_head(status, fields)
         self._plan = plan
         self._closes = close
         self._to_send = plan.length or 0
@@ -284,17 +289,20 @@ class Exchange:
             raise ResponseError("bytes can only pass through where Content-Length or the connection's end frames them")
         self._count(count)
 
-    def end_body(self) -> bytes:
-        """What ends the body: the last chunk if it is chunked, else nothing.
+    def end_body(self, trailers: Headers | None = None) -> bytes:
+        """What ends the body: if it is chunked the last chunk, with `trailers`, else nothing.
 
         Raises:
-          ResponseError: fewer bytes than the head declared: close the connection, so that the peer sees it too.
+          ResponseError: fewer bytes than the head declared, or a trailer that is none: close the connection, so that
+            the peer sees it too.
         """
         plan = self._sent_plan()
         if plan.framing is Framing.SIZED and self._to_send:
             raise ResponseError(f"the body ended {self._to_send} bytes before its Content-Length of {plan.length}")
-        ended_before, self._response_complete = self._response_complete, True
-        return b"0\r\n\r\n" if plan.framing is Framing.CHUNKED and not ended_before else b""
+        is_last = plan.framing is Framing.CHUNKED and not self._response_complete
+        last = render_last_chunk(trailers) if is_last else b""
+        self._response_complete = True
+        return last
 
     def _count(self, count: int) -> None:
         plan = self._sent_plan()

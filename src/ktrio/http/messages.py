@@ -1,12 +1,12 @@
 """What a handler takes and what it gives back: `Request` and `Response`, values without a socket.
 
-Two things in a request are more than values, because only the protocol can provide them: reading the body and
-knowing that the server is draining. They are typing Protocols here and implemented in `ktrio.protocols`.
+Two things in a request are more than values, because only the protocol can provide them: the body and knowing that
+the server is draining. They are typing Protocols here and implemented in `ktrio.protocols`.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, final
 
@@ -25,11 +25,37 @@ class Draining(Protocol):
         ...
 
 
-class BodyReader(Protocol):
-    """How a request reads its body; raises `ktrio.http.errors.BodyTooLarge` and kin."""
+class RequestBody(Protocol):
+    """The body of one request (RFC 9110 section 6.4), taken as a whole by `read` or piece by piece by ``async for``.
 
-    async def read(self) -> bytes:
-        """The whole body; every call after the first returns the same bytes."""
+    Nothing is taken from the peer before it is asked for: what a handler does not read stays in the kernel, and the
+    peer has to wait (back-pressure). The first use asks a client to go on that waits for that (``100 Continue``, RFC
+    9110 section 10.1.1). Every wait for the peer counts against `Timeouts.body`. Trailer fields are dropped.
+
+    Both ways raise:
+      ktrio.http.errors.BodyTooLarge: it is longer than `Limits.body_bytes`, by what its head declares or by what has
+        come; unhandled, it becomes a 413.
+      ktrio.http.errors.BadRequest: its framing is broken, or the peer has gone within it; unhandled, it becomes a 400.
+      ktrio.net.errors.ConnectionGone: the peer has reset the connection; leave it unhandled.
+      trio.BusyResourceError: another task is reading it.
+    """
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        """The pieces as they come, none empty, of at most 64 KiB, until the end; each is a checkpoint.
+
+        A body is streamed once: a second loop goes on where the first was left, and finds nothing behind the end. After
+        `read` the whole body comes as one piece. A wait that was cancelled has taken nothing.
+        """
+        ...
+
+    async def read(self, *, max_bytes: int | None = None) -> bytes:
+        """The whole body; every call after the first returns the same bytes. A checkpoint.
+
+        `max_bytes` is a lower limit for this body than `Limits.body_bytes`: memory for that much may be needed.
+
+        Raises:
+          RuntimeError: part of it was taken by ``async for``.
+        """
         ...
 
 
@@ -51,18 +77,11 @@ class Request:
     headers: Headers
     peer: str
     draining: Draining
-    body_reader: BodyReader
+    body: RequestBody
 
-    async def read(self) -> bytes:
-        """The whole body, within the limits; a second call returns the same bytes.
-
-        Asks the client to go on (``100 Continue``, RFC 9110 section 10.1.1) if it waits for that.
-
-        Raises:
-          ktrio.http.errors.BodyTooLarge: it is longer than `Limits.body_bytes`; unhandled, it becomes a 413.
-          ktrio.http.errors.BadRequest: its framing is broken; unhandled, it becomes a 400.
-        """
-        return await self.body_reader.read()
+    async def read(self, *, max_bytes: int | None = None) -> bytes:
+        """The whole body: `body.read`, see there for its errors."""
+        return await self.body.read(max_bytes=max_bytes)
 
 
 @final
@@ -76,7 +95,14 @@ class FileRange:
     close: Callable[[], None]
 
 
-Body: TypeAlias = bytes | FileRange | AsyncIterable[bytes]
+SendBytes: TypeAlias = Callable[[bytes], Awaitable[None]]
+"""What a writer function sends with: ``await send(data)``, a checkpoint. See `Response`."""
+
+BodyWriter: TypeAlias = Callable[[SendBytes], Awaitable[None]]
+"""A body that is written rather than iterated: ``async def write(send)``. See `Response`."""
+
+Body: TypeAlias = bytes | FileRange | AsyncIterable[bytes] | BodyWriter
+"""What a `Response` may carry."""
 
 
 @final
@@ -84,14 +110,31 @@ Body: TypeAlias = bytes | FileRange | AsyncIterable[bytes]
 class Response:
     """What a handler answers. From its return on the protocol owns it and closes its body, sent or not.
 
-    `body` is bytes, a `FileRange`, or an async iterable of bytes (closed in the task that iterates it). An iterable is
-    framed by a ``Content-Length`` header if there is one and chunked otherwise (RFC 9112 section 6). The protocol adds
-    ``Date``, ``Content-Length`` or ``Transfer-Encoding``, and ``Connection`` itself.
+    `body` is one of:
+
+    * bytes;
+    * a `FileRange`;
+    * an async iterable of bytes: each piece goes out at once. Its ``aclose``, if it has one, is called exactly once, in
+      the task that iterates it, whether it was begun or not;
+    * an async writer function: it gets ``send`` and awaits it for each piece.
+
+    The last two run in the connection's task and keep its slot. A response without a body (to a HEAD, 204, 304) never
+    begins them. The head goes out with the first piece, or when the body first waits for something, whichever comes
+    first; while a client waits for ``100 Continue``, with the first piece, so that the body may still ask for the
+    request's. An error before that becomes an error response; after that it cuts the connection, so that the client
+    sees an incomplete response. They are framed by a ``Content-Length`` header if there is one and chunked otherwise
+    (RFC 9112 section 6).
+
+    `trailers` are sent behind a chunked body, as they are when it has ended, and left out elsewhere (RFC 9110 section
+    6.5); a ``Trailer`` header that announces them is the handler's.
+
+    The protocol adds ``Date``, ``Content-Length`` or ``Transfer-Encoding``, and ``Connection`` itself.
     """
 
     status: int = 200
     headers: Headers = field(default_factory=Headers)
     body: Body = b""
+    trailers: Headers | None = None
 
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]

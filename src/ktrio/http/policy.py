@@ -304,14 +304,14 @@ def wants_continue(version: str, headers: Headers) -> bool:
 # -- Bodies: asked by a protocol before it reads one, and as the bytes come -------------------------------------------
 
 
-def check_body_bytes(count: int, limits: Limits) -> None:
-    """Is a body of `count` bytes, declared or received so far, one a handler may read?
+def check_body_bytes(count: int, most: int) -> None:
+    """Is a body of `count` bytes, declared or received so far, one a handler may read that takes `most`?
 
     Raises:
       BodyTooLarge: it is not.
     """
-    if count > limits.body_bytes:
-        raise BodyTooLarge(f"The body of the request is longer than {limits.body_bytes} bytes.")
+    if count > most:
+        raise BodyTooLarge(f"The body of the request is longer than {most} bytes.")
 
 
 def is_worth_draining(unread: int | None, limits: Limits) -> bool:

@@ -127,14 +127,16 @@ def wants_close(headers: Headers) -> bool:
 
 
 def response_fields(
-    headers: Headers, plan: BodyPlan, *, close: bool, keep_alive_1_0: bool = False
+    headers: Headers, plan: BodyPlan, *, close: bool, keep_alive_1_0: bool = False, has_trailers: bool = False
 ) -> list[tuple[str, str]]:
     """The fields a response is sent with: the handler's, less those of the connection, then framing and connection.
 
     `close` says ``Connection: close``; without it an HTTP/1.0 client that asked to stay (`keep_alive_1_0`) is told
-    that it may (RFC 9112 section 9.3).
+    that it may (RFC 9112 section 9.3). ``Trailer`` is kept only if trailers will be sent (`has_trailers`).
     """
     fields = [field for field in headers if field[0] not in _DROPPED]
+    if has_trailers and plan.framing is Framing.CHUNKED:
+        fields += [("trailer", value) for value in headers.get_all("trailer")]
     if plan.length is not None:
         fields.append(("content-length", str(plan.length)))
     elif plan.framing is Framing.CHUNKED:
@@ -159,7 +161,12 @@ def render_head(status: int, fields: Iterable[tuple[str, str]]) -> bytes:
 
 
 def _render(status: int, fields: tuple[tuple[str, str], ...]) -> bytes:
-    lines = [_status_line(status)]
+    return _status_line(status).encode("latin-1") + _render_fields(fields)
+
+
+def _render_fields(fields: Iterable[tuple[str, str]]) -> bytes:
+    """Fields and the blank line behind them."""
+    lines: list[str] = []
     for name, value in fields:
         if not _VALUE.fullmatch(value):
             raise ResponseError(f"the header {name!r} has a value that cannot be sent: {value!r}")
@@ -185,6 +192,37 @@ def _wire_name(name: str) -> str:
         raise ResponseError(f"{name!r} cannot be the name of a header")
     lower = name.lower()
     return _SPELLINGS.get(lower) or lower.title()
+
+
+# Fields that frame, route, authenticate or say how to read what came before them: too late behind a body, and on the
+# way to an upstream dangerous (RFC 9110 section 6.5.1).
+_NO_TRAILERS: Final = _DROPPED | {
+    "authorization",
+    "cache-control",
+    "content-encoding",
+    "content-range",
+    "content-type",
+    "host",
+    "max-forwards",
+    "set-cookie",
+    "transfer-encoding",
+    "vary",
+    "www-authenticate",
+}
+
+
+def render_last_chunk(trailers: Headers | None) -> bytes:
+    """What ends a chunked body: the last chunk, `trailers` if there are any, and the blank line (RFC 9112 section 7.1).
+
+    Raises:
+      ResponseError: a field that may not be a trailer (RFC 9110 section 6.5.1), or that no field may be.
+    """
+    if not trailers:
+        return b"0\r\n\r\n"
+    for name, _value in trailers:
+        if name in _NO_TRAILERS:
+            raise ResponseError(f"the field {name!r} cannot be a trailer: it would come too late to be acted on")
+    return b"0\r\n" + _render_fields(trailers)
 
 
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"  # RFC 9110 section 15.2.1

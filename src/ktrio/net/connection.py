@@ -1,8 +1,8 @@
 """One accepted connection: reading, writing, waiting for the peer with a deadline, and ending with a reason.
 
-A `Connection` owns a transport (`ktrio.net.transport`) from accept to close; a protocol converses through it. It knows no
-protocol, no queue and no socket: what is said is the protocol's, and where it waits for the peer it does so inside ``waiting()``,
-which whoever schedules it sets, so that waiting costs no slot.
+A `Connection` owns a transport (`ktrio.net.transport`) from accept to close; a protocol converses through it. It knows
+no protocol, no queue and no socket: what is said is the protocol's, and where it waits for the peer it does so inside
+``waiting()``, which whoever schedules it sets, so that waiting costs no slot.
 
 * **Reading.** `receive` waits for bytes under the phase (head, idle, body) that its caller names.
 * **Writing.** `send_all` and `send_file` wait under `Phase.WRITE` and an allowance: a peer that moves nothing for

@@ -1,7 +1,13 @@
-"""Reading one request's body, within its limit and its deadline; what `Request.read` stands on."""
+"""Reading one request's body, within its limit and its deadline: what `Request.body` is.
+
+Nothing is read before it is asked for, so a peer that sends faster than the handler works is held up by its own socket.
+A piece is taken from the buffer only after the last checkpoint: a read that is cancelled has lost nothing.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Final, final
 
 import trio
@@ -19,8 +25,8 @@ CHUNKED_SLICE: Final = 2048
 
 
 @final
-class RequestBody:
-    """The body of the request of one exchange; `rest` is what has come behind its head.
+class IncomingBody:
+    """A `ktrio.http.messages.RequestBody`: that of one exchange; `rest` is what has come behind its head.
 
     Legend: I set once · T only by the task that reads.
     """
@@ -30,11 +36,14 @@ class RequestBody:
         "_connection",
         "_data",
         "_exchange",
+        "_is_begun",
         "_is_reading",
+        "_is_streamed",
         "_last_bytes",
         "_limits",
         "_pieces",
         "_read_so_far",
+        "_received",
         "_rest",
         "_slice",
     )
@@ -53,39 +62,85 @@ class RequestBody:
         self._data: bytes | None = None  # T: the whole body, once read
         # T: what has come of it; kept here, so that a read that was given up can be taken up again.
         self._read_so_far = bytearray()
+        self._received = 0  # T: bytes of the body handed out or kept so far
         self._pieces = 0  # T: pieces it came in
         self._last_bytes = 0  # T: bytes of the last receive, which the next wait is credited with
+        self._is_begun = False  # T: the declared length was looked at, and the client was asked to go on
         self._is_reading = False  # T
+        self._is_streamed = False  # T: a piece was handed out by itself
 
-    async def read(self) -> bytes:
-        """The whole body; see `ktrio.http.messages.Request.read`. A checkpoint.
-
-        Raises:
-          BodyTooLarge: it is longer than `Limits.body_bytes`, by what its head declares or by what has come.
-          BadRequest: its framing is broken.
-          ConnectionGone: the peer has reset the connection.
-          trio.BusyResourceError: another task is reading it.
-        """
+    async def read(self, *, max_bytes: int | None = None) -> bytes:
+        """See `RequestBody.read`."""
         await trio.lowlevel.checkpoint()
         if self._data is None:
-            if self._is_reading:
-                raise trio.BusyResourceError("another task is reading the body of this request")
-            self._is_reading = True
-            try:
-                self._data = await self._read_all()
-            finally:
-                self._is_reading = False
+            if self._is_streamed:
+                raise RuntimeError("part of this body was taken by `async for`: take the rest the same way")
+            most = self._limits.body_bytes if max_bytes is None else min(max_bytes, self._limits.body_bytes)
+            with self._reading():
+                self._data = await self._read_all(most)
         return self._data
 
-    async def _read_all(self) -> bytes:
-        check_body_bytes(self._exchange.body_unreceived or 0, self._limits)
-        invitation = self._exchange.send_continue()
-        if invitation:
-            await self._connection.send_all(invitation)
-        while (data := await self._next_bytes()) is not None:
+    def __aiter__(self) -> IncomingBody:
+        """See `RequestBody.__aiter__`."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next piece."""
+        await trio.lowlevel.checkpoint()
+        if self._data is not None:
+            return self._take_as_one_piece(self._data)
+        with self._reading():
+            if self._read_so_far:  # a `read` was given up half way
+                piece: bytes | None = bytes(self._read_so_far)
+                self._read_so_far.clear()
+            else:
+                piece = await self._next_counted(self._limits.body_bytes)
+            if piece is None:
+                raise StopAsyncIteration
+            self._is_streamed = True
+            return piece
+
+    def _take_as_one_piece(self, data: bytes) -> bytes:
+        if self._is_streamed or not data:
+            raise StopAsyncIteration
+        self._is_streamed = True
+        return data
+
+    @contextmanager
+    def _reading(self) -> Generator[None]:
+        """One task at a time."""
+        if self._is_reading:
+            raise trio.BusyResourceError("another task is reading the body of this request")
+        self._is_reading = True
+        try:
+            yield
+        finally:
+            self._is_reading = False
+
+    async def _read_all(self, most: int) -> bytes:
+        check_body_bytes(len(self._read_so_far) + (self._exchange.body_unreceived or 0), most)
+        while (data := await self._next_counted(most)) is not None:
             self._read_so_far += data
-            check_body_bytes(len(self._read_so_far), self._limits)
         return bytes(self._read_so_far)
+
+    async def _next_counted(self, most: int) -> bytes | None:
+        """The next piece, within `most` bytes in all; None at the end."""
+        if not self._is_begun:
+            check_body_bytes(self._exchange.body_unreceived or 0, most)
+            self._is_begun = True
+            await self._invite()
+        data = await self._next_bytes()
+        if data is not None:
+            self._received += len(data)
+            check_body_bytes(self._received, most)
+        return data
+
+    async def _invite(self) -> None:
+        """Ask a client to go on that waits for that. Sent at once: what a cancelled wait had lost, it would miss."""
+        invitation = self._exchange.send_continue()
+        sent = self._connection.send_nowait(invitation) if invitation else 0
+        if sent < len(invitation):
+            await self._connection.send_all(invitation[sent:])
 
     async def drop(self) -> bool:
         """Read on and drop, at most `Limits.drain_bytes`, to keep the connection; was that the body's end?"""
@@ -148,14 +203,23 @@ class RequestBody:
 
 @final
 class NoBody:
-    """What a request without a body is read by; stateless, so there is one for all."""
+    """The `RequestBody` of a request that has none; stateless, so there is one for all."""
 
     __slots__ = ()
 
-    async def read(self) -> bytes:
+    async def read(self, *, max_bytes: int | None = None) -> bytes:
         """Nothing; a checkpoint."""
         await trio.lowlevel.checkpoint()
         return b""
+
+    def __aiter__(self) -> NoBody:
+        """Nothing."""
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The end; a checkpoint."""
+        await trio.lowlevel.checkpoint()
+        raise StopAsyncIteration
 
     async def drop(self) -> bool:
         """There is nothing to drop."""

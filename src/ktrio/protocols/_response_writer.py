@@ -1,21 +1,29 @@
 """Writing one response: head, framing, body, each kind by its own road; small things in one send.
 
 Whatever the road, the response's body is closed exactly once by `close_body`, which the protocol calls in ``finally``.
+
+A body that comes in pieces is run before its head is sent. The head goes out with the first piece, in one send, or as
+soon as the body waits for something: a client of a stream of events hears at once that it is connected. So an error
+before that is still told as one. A client that waits for ``100 Continue`` is the exception: a final response would end
+its patience, so its head stays until the first piece, and the body may ask for the request's body first.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Iterable
-from typing import Final, final
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Final, TypeGuard, cast, final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ktrio.http.errors import ResponseError
 from ktrio.http.h1 import Exchange
 from ktrio.http.headers import Headers
-from ktrio.http.messages import FileRange, Response
+from ktrio.http.messages import BodyWriter, FileRange, Response
+from ktrio.http.responses import has_no_body
 from ktrio.net.connection import Connection, State
-from ktrio.protocols._user_code import user_code
+from ktrio.net.errors import ConnectionGone
+from ktrio.protocols._user_code import call_handler, user_code
 
 # Bytes: up to here a file is read into memory and goes out with its head in one send. That much fits into any socket
 # buffer that has room at all, and `sendfile` costs two more system calls.
@@ -23,12 +31,13 @@ SMALL_FILE: Final = 64 * 1024
 
 
 def is_sendable(body: object) -> bool:
-    """Is this one of the three kinds of body? Asked before anything of a response is sent."""
-    return isinstance(body, bytes | FileRange) or hasattr(body, "__aiter__")
+    """Is this one of the four kinds of body? Asked before anything of a response is sent."""
+    return isinstance(body, bytes | FileRange) or hasattr(body, "__aiter__") or callable(body)
 
 
-def _nothing() -> None:
-    """The peer of a stream is watched from its head on."""
+def _is_writer(body: object) -> TypeGuard[BodyWriter]:
+    """Is this a writer function? What can be iterated is iterated, though it may be callable as well."""
+    return not hasattr(body, "__aiter__")
 
 
 async def close_body(response: Response) -> None:
@@ -48,20 +57,40 @@ async def _aclose(resource: object) -> None:
 
 @final
 class ResponseWriter:
-    """Writes the response of one exchange to its connection.
+    """Writes the response of one exchange to its connection; `method` is the request's.
 
     Legend: I set once · T only by the connection's task.
     """
 
-    __slots__ = ("_connection", "_exchange", "_head_bytes", "_sent_before", "_status", "_streamed")
+    __slots__ = (
+        "_connection",
+        "_exchange",
+        "_head_bytes",
+        "_is_sending",
+        "_is_streaming",
+        "_is_watching",
+        "_method",
+        "_render",
+        "_sent_before",
+        "_status",
+        "_streamed",
+        "_unsent",
+    )
 
-    def __init__(self, connection: Connection, exchange: Exchange) -> None:
+    def __init__(self, connection: Connection, exchange: Exchange, method: str) -> None:
         self._connection = connection  # I
         self._exchange = exchange  # I
+        self._method = method  # I
         self._status = 0  # T: of the response that is being sent
         self._sent_before = connection.bytes_sent  # T: by the connection, when its head was rendered
         self._head_bytes = 0  # T: how long that is
-        self._streamed: int | None = None  # T: bytes of a body that comes in pieces
+        # T: of a body that comes in pieces; `_streamed` None: it does not.
+        self._streamed: int | None = None  # bytes of it sent
+        self._render: Callable[[], bytes] | None = None  # renders the head, if that is still to be done
+        self._unsent = b""  # the head, or the rest of it, while it waits for the first piece
+        self._is_watching = False
+        self._is_streaming = False  # may the writer function send?
+        self._is_sending = False
 
     @property
     def status(self) -> int:
@@ -75,31 +104,40 @@ class ResponseWriter:
             return self._streamed
         return max(0, self._connection.bytes_sent - self._sent_before - self._head_bytes) if self._status else 0
 
-    async def send(self, response: Response, *, common: Iterable[tuple[str, str]], close: bool) -> None:
+    async def send(
+        self, response: Response, *, common: Iterable[tuple[str, str]], must_close: Callable[[], bool]
+    ) -> None:
         """Send `response`, with the fields of `common` it does not set itself. No checkpoint if it fits at once.
+
+        `must_close` is asked when the head is rendered: is this the connection's last response?
 
         Raises:
           ResponseError, TypeError: it is no valid response; `status` is 0 if nothing was sent of it.
           ConnectionGone: the peer is gone.
           OSError: the file cannot be read.
-          and whatever an iterable body raises.
+          and whatever a body that comes in pieces raises.
         """
         connection, exchange, body = self._connection, self._exchange, response.body
         if not is_sendable(body):
-            raise TypeError(f"the body of a response is bytes, a FileRange or an async iterable, not {body!r:.100}")
-        head = self._render_head(response, common, close=close)
-        self._status, self._sent_before, self._head_bytes = response.status, connection.bytes_sent, len(head)
-        connection.begin_answer()
-        if not exchange.sends_body:
-            await self._send_at_once(head + exchange.end_body())
-        elif isinstance(body, bytes):
-            await self._send_at_once(b"".join((head, *exchange.send_body(body), exchange.end_body())))
-        elif isinstance(body, FileRange):
-            await self._send_file(head, body)
-        else:
-            await self._send_iterable(head, body)
+            raise TypeError(
+                f"a response's body is bytes, a FileRange, an async iterable or an async function, not {body!r:.100}"
+            )
+        if isinstance(body, bytes | FileRange) or has_no_body(self._method, response.status):
+            head = self._render_head(response, common, must_close)
+            connection.begin_answer()
+            if not exchange.sends_body:
+                await self._send_at_once(head + exchange.end_body())
+            elif isinstance(body, bytes):
+                await self._send_at_once(b"".join((head, *exchange.send_body(body), exchange.end_body())))
+            elif isinstance(body, FileRange):
+                await self._send_file(head, body)
+            return
+        self._render = lambda: self._render_head(response, common, must_close)
+        await self._send_stream(body, response.trailers)
 
-    def _render_head(self, response: Response, common: Iterable[tuple[str, str]], *, close: bool) -> bytes:
+    def _render_head(
+        self, response: Response, common: Iterable[tuple[str, str]], must_close: Callable[[], bool]
+    ) -> bytes:
         body, headers = response.body, response.headers
         if isinstance(body, bytes):
             length: int | None = len(body)
@@ -108,7 +146,15 @@ class ResponseWriter:
         missing = [field for field in common if field[0] not in headers]
         if missing:
             headers = Headers([*headers, *missing])
-        return self._exchange.send_head(response.status, headers, close=close, body_length=length)
+        head = self._exchange.send_head(
+            response.status,
+            headers,
+            close=must_close(),
+            body_length=length,
+            has_trailers=response.trailers is not None,
+        )
+        self._status, self._sent_before, self._head_bytes = response.status, self._connection.bytes_sent, len(head)
+        return head
 
     async def _send_at_once(self, data: bytes) -> None:
         """Send what fits in one go without a checkpoint: the loop will wait for the next head anyway."""
@@ -133,25 +179,92 @@ class ResponseWriter:
             raise ResponseError(f"the file ended {body.count - sent} bytes before the length it had when it was opened")
         exchange.end_body()
 
-    async def _send_iterable(self, head: bytes, body: AsyncIterable[bytes]) -> None:
-        """Each piece goes out as it comes. The slot is kept: between two pieces the handler's code is at work."""
-        connection, exchange = self._connection, self._exchange
+    # -- a body that comes in pieces: the slot is kept, because between two pieces the handler's code is at work
+
+    async def _send_stream(self, body: AsyncIterable[bytes] | BodyWriter, trailers: Headers | None) -> None:
         self._streamed = 0
-        connection.become(State.WRITING)
-        connection.watch_peer()
-        connection.begin_answer()
-        await connection.send_all(head, parked=False)
+        if not self._exchange.awaits_continue:
+            self._render_now()
+        self._is_streaming = True
+        try:
+            if _is_writer(body):
+                await user_code(call_handler(body, self.send_bytes), self._on_wait)
+            else:
+                await self._iterate(cast("AsyncIterable[bytes]", body))
+        finally:
+            self._is_streaming = False
+        self._render_now()
+        last = self._exchange.end_body(trailers)
+        if self._unsent or last:
+            await self._send_buffers(last)
+
+    async def _iterate(self, body: AsyncIterable[bytes]) -> None:
         iterator = aiter(body)
         try:
-            while (data := await user_code(anext(iterator, None), _nothing)) is not None:
-                if not data:
-                    await trio.lowlevel.checkpoint()
-                    continue
-                await connection.send_all(exchange.send_body(data), parked=False)
-                self._streamed += len(data)
+            while (data := await user_code(anext(iterator, None), self._on_wait)) is not None:
+                await self._send_piece(data)
         finally:
             if iterator is not body:  # made for this iteration: nobody else will close it
                 await _aclose(iterator)
-        last = exchange.end_body()
-        if last:
-            await connection.send_all(last, parked=False)
+
+    @enable_ki_protection
+    async def send_bytes(self, data: bytes) -> None:
+        """What a writer function sends with. A checkpoint.
+
+        Raises:
+          trio.BusyResourceError: another task sends.
+          RuntimeError: the writer function has ended.
+          ResponseError: more than the ``Content-Length`` said.
+          ConnectionGone: the peer is gone; leave it unhandled.
+        """
+        if not self._is_streaming:
+            raise RuntimeError("the body of this response has ended")
+        if self._is_sending:
+            raise trio.BusyResourceError("another task sends a piece of this response")
+        self._is_sending = True
+        try:
+            await self._send_piece(data)
+        finally:
+            self._is_sending = False
+
+    async def _send_piece(self, data: bytes) -> None:
+        self._render_now()
+        framed = self._exchange.send_body(data)
+        if framed or self._unsent:
+            await self._send_buffers(*framed)
+            self._streamed = (self._streamed or 0) + len(data)
+        else:
+            await trio.lowlevel.checkpoint()
+
+    async def _send_buffers(self, *framed: bytes) -> None:
+        """Send these, and before them what has not been sent of the head."""
+        buffers = [each for each in (self._unsent, *framed) if each]
+        self._unsent = b""
+        self._begin_answer()
+        await self._connection.send_all(buffers, parked=False)
+
+    def _render_now(self) -> None:
+        render, self._render = self._render, None
+        if render is not None:
+            self._unsent = render()
+
+    def _begin_answer(self) -> None:
+        self._connection.become(State.WRITING)
+        self._connection.begin_answer()
+
+    def _on_wait(self) -> None:
+        """The body waits for something: its peer is watched, and the head need not wait as well."""
+        connection = self._connection
+        if not self._is_watching:
+            self._is_watching = True
+            connection.watch_peer()
+            if self.status:
+                connection.begin_answer()
+        if self._unsent:
+            try:
+                sent = connection.send_nowait(self._unsent)
+            except ConnectionGone:
+                return  # the next send tells it, where it can be told
+            if sent:
+                self._unsent = self._unsent[sent:]
+                self._begin_answer()

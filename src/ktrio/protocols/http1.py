@@ -18,6 +18,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final, final
 
 import trio
@@ -39,7 +40,7 @@ from ktrio.net.connection import Connection, State
 from ktrio.net.errors import ConnectionGone
 from ktrio.protocols._handler_errors import connection_gone_in, http_error_of
 from ktrio.protocols._head_reader import HeadReader
-from ktrio.protocols._request_body import NO_BODY, NoBody, RequestBody
+from ktrio.protocols._request_body import NO_BODY, IncomingBody, NoBody
 from ktrio.protocols._response_writer import ResponseWriter, close_body
 from ktrio.protocols._user_code import call_handler, user_code
 
@@ -136,7 +137,7 @@ class Http1:
         """Begin an exchange: from here on an answer is owed."""
         self._exchange, self._head = self._read_head(head)
         self._requests += 1
-        self._writer = ResponseWriter(self._connection, self._exchange)
+        self._writer = ResponseWriter(self._connection, self._exchange, self._head.method)
         self._connection.owes_answer = True
         self._connection.become(State.HANDLING)
 
@@ -176,11 +177,11 @@ class Http1:
             self._connection.deadlines.settle()
         await close_body(response)
 
-    def _take_body(self, exchange: Exchange, head: RequestHead) -> RequestBody:
+    def _take_body(self, exchange: Exchange, head: RequestHead) -> IncomingBody:
         rest = self._heads.take_rest()
-        return RequestBody(self._connection, exchange, self._limits, rest, is_chunked=head.body_length is None)
+        return IncomingBody(self._connection, exchange, self._limits, rest, is_chunked=head.body_length is None)
 
-    async def _call_handler(self, head: RequestHead, body: RequestBody | NoBody) -> Response:
+    async def _call_handler(self, head: RequestHead, body: IncomingBody | NoBody) -> Response:
         """The handler's response, or the one that its error calls for. Barrier: a handler's error costs its request."""
         connection = self._connection
         request = Request(
@@ -192,7 +193,7 @@ class Http1:
             headers=Headers(head.headers),  # the head may be shared, and a handler may do with these what it likes
             peer=connection.peer,
             draining=connection.draining,
-            body_reader=body,
+            body=body,
         )
         try:
             response = await user_code(call_handler(self._handler, request), connection.watch_peer)
@@ -214,25 +215,33 @@ class Http1:
         connection, head = self._connection, self._head
         assert head is not None
         try:
-            await writer.send(response, common=self._common_headers(), close=self._must_close(exchange, head))
+            await writer.send(
+                response, common=self._common_headers(), must_close=partial(self._must_close, exchange, head)
+            )
         except Exception as error:
             gone = connection_gone_in(error)
             if gone is not None:
                 raise gone from error
-            connection.end("error")
-            if writer.status:
-                trace = None if isinstance(error, ResponseError) else error  # that one says it all in a line
-                log.error("the response to %s %s broke off: %s", head.method, head.target, error, exc_info=trace)
-            else:
-                log.exception("the handler of %s %s gave a response that cannot be sent", head.method, head.target)
-                await self._say_error(
-                    InternalError("The server met an unexpected error."),
-                    head_only=head.method == "HEAD",
-                    may_be_unread=not exchange.body_complete,
-                )
+            await self._break_off(error, exchange, head, writer)
             return False
         connection.owes_answer = False
         return True
+
+    async def _break_off(self, error: Exception, exchange: Exchange, head: RequestHead, writer: ResponseWriter) -> None:
+        """A response came to nothing: say so if nothing of it was sent; else the connection's end must show it."""
+        expected = http_error_of(error)  # the request's fault, found by a body that reads the request's
+        self._connection.end("error" if expected is None else "bad-request")
+        if not writer.status:
+            if expected is None:
+                log.exception("the handler of %s %s gave a response that cannot be sent", head.method, head.target)
+            await self._say_error(
+                expected or InternalError("The server met an unexpected error."),
+                head_only=head.method == "HEAD",
+                may_be_unread=not exchange.body_complete,
+            )
+        elif expected is None:
+            trace = None if isinstance(error, ResponseError) else error  # that one says it all in a line
+            log.error("the response to %s %s broke off: %s", head.method, head.target, error, exc_info=trace)
 
     def _must_close(self, exchange: Exchange, head: RequestHead) -> bool:
         """Is this the connection's last response?"""
@@ -252,7 +261,7 @@ class Http1:
         date = ("date", self._date())
         return (date, ("server", self._server)) if self._server else (date,)
 
-    async def _drop_body(self, body: RequestBody | NoBody) -> bool:
+    async def _drop_body(self, body: IncomingBody | NoBody) -> bool:
         """Read what is left of a body that the handler did not want, so that the next request can be read."""
         try:
             return await body.drop()
