@@ -19,6 +19,7 @@ from ktrio.http.errors import (
 from ktrio.http.h1 import BodyEvent, Exchange
 from ktrio.http.headers import Headers
 from ktrio.http.policy import Limits, check_head
+from ktrio.http.request_head import plain_head
 
 LIMITS = Limits()
 
@@ -667,7 +668,7 @@ def test_a_head_reads_the_same_with_and_without_h11(
     except HttpError as error:
         expected = type(error)
     try:
-        plain: object = h1._plain_head(head)
+        plain: object = plain_head(head)
     except HttpError as error:
         plain = type(error)
     if plain is not None:

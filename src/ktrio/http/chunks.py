@@ -72,6 +72,11 @@ class ChunkGuard:
         """Has the last byte of the body passed?"""
         return self._part is _Part.DONE
 
+    @property
+    def data_left(self) -> int:
+        """How many bytes of data are sure to come next: what is left of the chunk that has begun."""
+        return self._data_left
+
     def advance(self, data: bytes) -> int:
         """Follow `data`; how many of its bytes belong to this body (fewer than all: the rest is the next request).
 

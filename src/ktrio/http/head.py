@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from typing import Final, final
 
-from ktrio.http.h1 import Exchange, RequestHead
+from ktrio.http.h1 import Exchange
 from ktrio.http.policy import Limits
+from ktrio.http.request_head import RequestHead
 
 # A browser's head has 500 to 1000 bytes; 256 of the longest remembered are half a megabyte.
 LONGEST: Final = 2048

@@ -14,13 +14,14 @@ import trio
 
 from ktrio.http.h1 import BodyEvent, Exchange
 from ktrio.http.policy import Limits, check_body_bytes
-from ktrio.net.connection import RECEIVE_BYTES, Connection, State
+from ktrio.net.connection import Connection, State
 from ktrio.net.deadlines import Allowance, Phase
 
 # Pieces of a body worked through in one turn of the loop; each costs some 20 microseconds of parsing.
 PIECES_A_TURN: Final = 32
 
-# Bytes of a chunked body looked at in one go: 2 KiB of the smallest chunks take some 2 ms to follow.
+# Bytes of chunk framing looked at in one go: 2 KiB of the smallest chunks take some 2 ms to follow. The data of a chunk
+# that has begun costs nothing to follow, however much there is.
 CHUNKED_SLICE: Final = 2048
 
 
@@ -37,6 +38,7 @@ class IncomingBody:
         "_data",
         "_exchange",
         "_is_begun",
+        "_is_chunked",
         "_is_reading",
         "_is_streamed",
         "_last_bytes",
@@ -45,7 +47,7 @@ class IncomingBody:
         "_read_so_far",
         "_received",
         "_rest",
-        "_slice",
+        "_rest_at",
     )
 
     def __init__(
@@ -54,10 +56,11 @@ class IncomingBody:
         self._connection = connection  # I
         self._exchange = exchange  # I
         self._limits = limits  # I
-        self._slice = CHUNKED_SLICE if is_chunked else RECEIVE_BYTES  # I: bytes given to the exchange at once
-        self._rest = rest  # T: what had come behind the head, as far as the exchange has not got it
+        self._is_chunked = is_chunked  # I
+        self._rest = rest  # T: what has come; the exchange has got it up to `_rest_at`
+        self._rest_at = 0  # T
         if not is_chunked:
-            self._feed_rest()
+            self._feed()
         self._allowance: Allowance | None = None  # T: made when there is a wait
         self._data: bytes | None = None  # T: the whole body, once read
         # T: what has come of it; kept here, so that a read that was given up can be taken up again.
@@ -164,18 +167,23 @@ class IncomingBody:
                 return None
             if event is not BodyEvent.NEED_DATA:
                 return event
-            if self._rest:
-                self._feed_rest()
+            if self._rest_at < len(self._rest):
+                self._feed()
             else:
                 await self._receive()
 
-    def _feed_rest(self) -> None:
-        data, self._rest = self._rest[: self._slice], self._rest[self._slice :]
+    def _feed(self) -> None:
+        """Give the exchange what it can work through in one go."""
+        at = self._rest_at
+        end = at + max(CHUNKED_SLICE, self._exchange.chunk_unreceived) if self._is_chunked else len(self._rest)
+        data = self._rest[at:end]
+        self._rest_at += len(data)
         self._exchange.receive_data(data)
 
     def take_leftover(self) -> bytes:
         """What came behind the body: the beginning of the next head."""
-        rest, self._rest = self._rest, b""
+        rest, self._rest = self._rest[self._rest_at :], b""
+        self._rest_at = 0
         return self._exchange.take_leftover() + rest
 
     async def _receive(self) -> None:
@@ -187,7 +195,6 @@ class IncomingBody:
         before = connection.state
         connection.become(State.BODY)
         data = await connection.receive(
-            self._slice,
             phase=Phase.BODY,
             until=allowance.start_wait(trio.current_time(), self._last_bytes),
             on_readable=lambda: allowance.end_wait(trio.current_time(), 0),
@@ -196,7 +203,7 @@ class IncomingBody:
         connection.become(before)
         self._last_bytes = len(data)
         if data:
-            self._exchange.receive_data(data)
+            self._rest, self._rest_at = data, 0
         else:
             self._exchange.receive_eof()
 

@@ -31,10 +31,11 @@ from ktrio.http.errors import (
     ResponseError,
     ServiceUnavailable,
 )
-from ktrio.http.h1 import Exchange, RequestHead
+from ktrio.http.h1 import Exchange
 from ktrio.http.headers import Headers
 from ktrio.http.messages import FileRange, Handler, Request, Response
 from ktrio.http.policy import Limits, is_worth_draining, wants_head_only
+from ktrio.http.request_head import RequestHead
 from ktrio.http.responses import error_response, render_error
 from ktrio.net.connection import Connection, State
 from ktrio.net.errors import ConnectionGone
