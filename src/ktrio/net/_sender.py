@@ -58,7 +58,7 @@ class Sender:
         while buffers:
             sent = self._send(buffers.next_slice())
             if sent is None:
-                await self._wait(waiting)
+                await self.wait(waiting)
                 turn.restart()
                 continue
             buffers.advance(sent)
@@ -83,7 +83,7 @@ class Sender:
                 rest = await self.send_file_by_reading(descriptor, position, end - position, waiting)
                 return position + rest - offset
             if sent is None:
-                await self._wait(waiting)
+                await self.wait(waiting)
                 turn.restart()
                 continue
             if not sent:
@@ -124,7 +124,7 @@ class Sender:
         self.bytes_sent += sent or 0
         return sent
 
-    async def _wait(self, waiting: Waiting) -> None:
+    async def wait(self, waiting: Waiting) -> None:
         """Wait until there may be room again, or the allowance is used up, which ends the connection's scope."""
         async with waiting():
             moved = self._meter.start(self.bytes_sent)

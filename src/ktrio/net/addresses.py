@@ -6,6 +6,8 @@ import socket
 from dataclasses import dataclass
 from typing import Final, TypeAlias, final
 
+import trio
+
 from ktrio.net.errors import AddressError
 
 DEFAULT_HOST: Final = "127.0.0.1"  # what a bare port means: nothing is offered to the network unless it was asked for
@@ -144,7 +146,7 @@ def url_of(address: Address) -> str:
     return f"http://{_join(host.replace('%', '%25'), address.port)}/"
 
 
-def address_of(sock: socket.socket) -> Address:
+def address_of(sock: socket.socket | trio.socket.SocketType) -> Address:
     """The address that a listening socket is bound to.
 
     Raises:

@@ -254,6 +254,11 @@ class Connection:
         """
         await self._sender.send_all(data, self.waiting if parked else stay)
 
+    async def wait_writable(self) -> None:
+        """Wait until there is room to send, as `send_all` waits for it. A checkpoint; raises as that."""
+        self.deadlines.settle()
+        await self._sender.wait(self.waiting)
+
     async def send_file(self, descriptor: int, offset: int, count: int) -> int:
         """Send `count` bytes of an open file from `offset` on, without holding them in memory. A checkpoint.
 

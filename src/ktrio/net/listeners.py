@@ -135,13 +135,15 @@ def _disable_nagle(sock: socket.socket) -> None:
         return
 
 
-async def open_listeners(address: Address | socket.socket, *, backlog: int = 1024) -> list[Listener]:
+async def open_listeners(
+    address: Address | socket.socket | trio.SocketListener, *, backlog: int = 1024
+) -> list[Listener]:
     """Listen on an address: one listener for each address of the host's name, one for anything else. A checkpoint.
 
     TCP: SO_REUSEADDR, so that a restart finds its port; IPv6 sockets take IPv6 only, so that both may be open; port 0
     gives all the same free port if possible. Unix: the file of a socket nobody listens on any more is replaced. A
-    descriptor or a socket object is adopted as it is, with its own backlog, and closed with the listener; if it is
-    refused it is left open.
+    descriptor, a socket object or Trio's listener is adopted as it is, with its own backlog, and closed with the
+    listener; if it is refused it is left open. Of Trio's listener the socket is taken out, and it is of no more use.
 
     Args:
       backlog: connections that the kernel completes and keeps for us, capped by the kernel (net.core.somaxconn).
@@ -157,6 +159,8 @@ async def open_listeners(address: Address | socket.socket, *, backlog: int = 102
             return [_open_unix(address, backlog)]
         case FdAddress():
             return [_adopt_descriptor(address)]
+        case trio.SocketListener():
+            return [_adopt(socket.socket(fileno=address.socket.detach()), f"{address!r}")]
         case _:
             return [_adopt(address, f"the socket {address!r}")]
 

@@ -1,0 +1,73 @@
+"""Listeners of other people's: any `trio.abc.Listener`, whose connections are streams rather than sockets.
+
+Such a listener cannot be asked whether somebody waits; it can only be waited for. What it accepts is carried by
+`ktrio.net.stream_transport`. `SocketListener`s are not for here: `ktrio.net.listeners` takes their sockets over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Final, TypeAlias, final
+
+import trio
+
+from ktrio.net.addresses import Address, address_of, describe, peer_name
+from ktrio.net.errors import AddressError
+
+AnyListener: TypeAlias = trio.abc.Listener[trio.abc.Stream]
+
+
+@final
+class StreamListener:
+    """One listener that accepts streams; owns it from here to `aclose`."""
+
+    __slots__ = ("_is_closed", "_listener", "address")
+
+    # I  set once · T  only by the task that closes
+    def __init__(self, listener: AnyListener) -> None:
+        self._listener: Final = listener  # I
+        self.address: Final = _address_behind(listener)  # I: of the socket at its bottom; None: there is none
+        self._is_closed = False  # T
+
+    def __repr__(self) -> str:
+        return f"<StreamListener {self.name} {'closed' if self._is_closed else 'open'}>"
+
+    @property
+    def name(self) -> str:
+        """Where it listens, as printed in logs."""
+        return type(self._listener).__name__ if self.address is None else describe(self.address)
+
+    async def accept(self) -> trio.abc.Stream:
+        """Wait for a connection; raises what the listener raises. A checkpoint."""
+        return await self._listener.accept()
+
+    async def aclose(self) -> None:
+        """Stop listening, at once and for good, also when cancelled. Idempotent."""
+        if not self._is_closed:
+            self._is_closed = True
+            await trio.aclose_forcefully(self._listener)
+
+
+def name_of_peer(stream: trio.abc.Stream) -> str:
+    """The other end of an accepted stream as printed in logs; its type where there is no socket at its bottom."""
+    sock = _socket_behind(stream, "transport_stream")
+    if sock is not None:
+        with contextlib.suppress(OSError):  # gone already
+            return peer_name(sock.getpeername(), sock.family)
+    return type(stream).__name__
+
+
+def _address_behind(listener: object) -> Address | None:
+    sock = _socket_behind(listener, "transport_listener")
+    if sock is not None:
+        with contextlib.suppress(AddressError, OSError):
+            return address_of(sock)
+    return None
+
+
+def _socket_behind(wrapper: object, attribute: str) -> trio.socket.SocketType | None:
+    """The socket under any number of wrappers, as Trio's own are built."""
+    while hasattr(wrapper, attribute):
+        wrapper = getattr(wrapper, attribute)
+    sock: object = getattr(wrapper, "socket", None)
+    return sock if isinstance(sock, trio.socket.SocketType) else None
