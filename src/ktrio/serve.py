@@ -13,7 +13,7 @@ import resource
 import socket
 import time
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeAlias, cast, final
 
@@ -35,8 +35,10 @@ from ktrio.net.connection import Connection, ProtocolFactory
 from ktrio.net.deadlines import Timeouts
 from ktrio.net.errors import AddressError, ListenError
 from ktrio.net.listeners import Listener, open_listeners
+from ktrio.net.stream_listeners import AnyListener, StreamListener
 from ktrio.protocols.echo import Echo
 from ktrio.protocols.http1 import Http1
+from ktrio.protocols.stream import StreamHandler, StreamProtocol
 from ktrio.server.lifecycle import Server, ServerOptions
 from ktrio.server.signals import forwarding, status_of
 from ktrio.workqueue import WQ_UNBOUND, Work, Workqueue, open_supervisor
@@ -54,12 +56,13 @@ __all__ = [
     "run_http_command",
     "serve_echo",
     "serve_http",
+    "serve_stream",
     "url_of",
 ]
 
 log = logging.getLogger("ktrio.server")
 
-Where: TypeAlias = Address | socket.socket | str | int
+Where: TypeAlias = Address | socket.socket | AnyListener | str | int
 
 DEFAULT_HTTP: Final = "127.0.0.1:8081"
 """Where `serve_http` listens if nothing is said; the port is khttpd's."""
@@ -68,8 +71,8 @@ DEFAULT_ECHO: Final = "127.0.0.1:12345"
 """Where `serve_echo` listens if nothing is said; the port is kecho's."""
 
 SERVER_NAME: Final = "ktrio"
-# Echo's idle timeout in seconds: a person at a terminal thinks longer than a browser.
-ECHO_IDLE: Final = 300.0
+# Idle timeout of echo and of plain streams in seconds: a person at a terminal thinks longer than a browser.
+STREAM_IDLE: Final = 300.0
 STARTUP_ERRORS: Final = (AddressError, ListenError, RootError)
 """What can be wrong with what a server was asked for; each says it in one line."""
 
@@ -149,6 +152,47 @@ async def serve_http(
     )
 
 
+async def serve_stream(
+    handler: StreamHandler,
+    *addresses: Where,
+    options: ServerOptions | None = None,
+    timeouts: Timeouts | None = None,
+    queue: QueueOptions | None = None,
+    workqueue: Workqueue | None = None,
+    task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve a protocol of your own until shut down or cancelled: `handler` gets the stream of each connection.
+
+    What `trio.serve_tcp` does not: there is a limit to connections and to handlers at work, every wait for a peer has a
+    deadline, an error costs its own connection, and a shutdown lets handlers finish within its grace.
+
+    Args:
+      handler: an async function of a `ConnectionStream`, a `trio.abc.HalfCloseableStream`. It begins once it has one
+        of max_active slots; while it waits for its peer in the stream, the slot is somebody else's. The connection is
+        closed when it returns. Its exceptions are logged once and cost its connection; that its peer is gone
+        (`trio.BrokenResourceError`) is none. It is cancelled if the peer is silent, takes nothing, or is gone.
+      addresses: where to listen, at least one, as of `serve_http`.
+      options, timeouts, queue, workqueue: as of `serve_http`; the default idle timeout is 300 s.
+
+    Raises:
+      AddressError, ListenError: an address cannot be used; the message says which and why.
+      ValueError: no address, or both `queue` and `workqueue` were given.
+    """
+    if not addresses:
+        raise ValueError('say where to listen, as in serve_stream(handler, "127.0.0.1:7777")')
+    await _serve(
+        "stream",
+        lambda connection: StreamProtocol(connection, handler),
+        addresses,
+        options=options or ServerOptions(),
+        timeouts=timeouts or Timeouts(idle=STREAM_IDLE),
+        queue=queue,
+        workqueue=workqueue,
+        refusal=b"",
+        task_status=task_status,
+    )
+
+
 async def serve_echo(
     *addresses: Where,
     options: ServerOptions | None = None,
@@ -166,7 +210,7 @@ async def serve_echo(
         Echo,
         addresses or (DEFAULT_ECHO,),
         options=options or ServerOptions(),
-        timeouts=timeouts or Timeouts(idle=ECHO_IDLE),
+        timeouts=timeouts or Timeouts(idle=STREAM_IDLE),
         queue=queue,
         workqueue=workqueue,
         refusal=b"",
@@ -189,16 +233,29 @@ async def _serve(
 ) -> None:
     if queue is not None and workqueue is not None:
         raise ValueError("pass either queue (options of a workqueue to make) or workqueue (one to use), not both")
-    with ExitStack() as opened:
+    async with AsyncExitStack() as opened:
         listeners: list[Listener] = []
+        stream_listeners: list[StreamListener] = []
         for where in addresses:
+            if isinstance(where, trio.abc.Listener) and not isinstance(where, trio.SocketListener):
+                stream_listeners.append(StreamListener(where))
+                opened.push_async_callback(stream_listeners[-1].aclose)
+                continue
             address = parse_address(where) if isinstance(where, str | int) else where
             for listener in await open_listeners(address, backlog=options.backlog):
                 opened.callback(listener.close)
                 listeners.append(listener)
 
         async def run_on(queue: Workqueue) -> None:
-            server = Server(listeners, make_protocol, queue, options=options, timeouts=timeouts, refusal=refusal)
+            server = Server(
+                listeners,
+                stream_listeners,
+                make_protocol,
+                queue,
+                options=options,
+                timeouts=timeouts,
+                refusal=refusal,
+            )
             await server.run(task_status=task_status)
 
         if workqueue is not None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
+from operator import index
 from typing import Final, TypeAlias, final
 
 import trio
@@ -146,9 +147,8 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
     async def send_eof(self) -> None:
         """Shut down the sending half behind what was sent; again is no error. Raises as `send_all`."""
         with self._sending(), _translated():
+            await self._check_open()
             await trio.lowlevel.checkpoint()
-            if self._connection.state is State.CLOSED:
-                raise ConnectionGone("EBADF")
             self._eof_sent = True
             # With both halves shut the kernel reports a hang-up, though nothing is wrong: there may be bytes to read.
             self._connection.unwatch_peer()
@@ -161,9 +161,15 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
 
     async def _check_sendable(self) -> None:
-        if self._eof_sent and self._connection.state is not State.CLOSED:
+        await self._check_open()
+        if self._eof_sent:
             await trio.lowlevel.checkpoint()
             raise trio.ClosedResourceError("nothing can be sent after send_eof")
+
+    async def _check_open(self) -> None:
+        if self._connection.state is State.CLOSED:
+            await trio.lowlevel.checkpoint()
+            raise ConnectionGone("EBADF")
 
     @contextmanager
     def _receiving(self) -> Generator[None]:
@@ -190,7 +196,7 @@ def _checked(max_bytes: int | None) -> int:
     """How much to receive at most."""
     if max_bytes is None:
         return RECEIVE_BYTES
-    if max_bytes < 1:
+    if index(max_bytes) < 1:
         raise ValueError(f"max_bytes must be at least 1, not {max_bytes}")
     return min(max_bytes, RECEIVE_BYTES)
 

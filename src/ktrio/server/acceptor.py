@@ -87,7 +87,7 @@ class Acceptor:
         """Accept on `listener` until cancelled, or until the queue takes nothing any more: then the server gives up."""
         while True:
             await self._readiness.wait_readable(listener.socket)
-            await self._wait_for_room()
+            await self.wait_for_room()
             try:
                 for _ in range(ACCEPTS_A_TURN):
                     if not await self._accept_one(listener) or len(self._roster) >= self._max_connections:
@@ -97,7 +97,7 @@ class Acceptor:
                 self._give_up()
                 return
 
-    async def _wait_for_room(self) -> None:
+    async def wait_for_room(self) -> None:
         """Ask for permission, with a client waiting in the backlog."""
         while True:
             answer = verdict(len(self._roster), self._max_connections, self._roster.may_leave())

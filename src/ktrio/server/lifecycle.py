@@ -29,14 +29,20 @@ from ktrio.net.deadlines import Timeouts
 from ktrio.net.listeners import Listener
 from ktrio.net.readiness import Readiness
 from ktrio.net.socket_transport import SocketTransport
+from ktrio.net.stream_listeners import StreamListener, name_of_peer
+from ktrio.net.stream_transport import Carriers
+from ktrio.net.transport import Transport
 from ktrio.server.acceptor import Acceptor
 from ktrio.server.admission import default_max_connections
 from ktrio.server.dispatch import Dispatch
 from ktrio.server.roster import Roster
+from ktrio.server.stream_acceptor import StreamAcceptor
 from ktrio.workqueue import Workqueue
 
 log = logging.getLogger("ktrio.server")
 
+# Seconds for listeners of other people's to close, which they are asked to do at once.
+CLOSE_WITHIN: Final = 1.0
 # Seconds to tell every connection that it is cancelled: 65 536 of them take about one.
 CANCEL_WITHIN: Final = 10.0
 # Seconds from the cancellation of a connection to the closing of its socket under it.
@@ -125,6 +131,7 @@ class Server:
     def __init__(
         self,
         listeners: Sequence[Listener],
+        stream_listeners: Sequence[StreamListener],
         make_protocol: ProtocolFactory,
         workqueue: Workqueue,
         *,
@@ -136,14 +143,19 @@ class Server:
         self.max_connections: Final = options.max_connections or default_max_connections(_open_file_limit())  # I
         """The ceiling in force."""
         self.timeouts: Final = timeouts  # I
-        self.addresses: Final[tuple[Address, ...]] = tuple(listener.address for listener in listeners)  # I
-        """The addresses bound, with the real port where 0 was asked for."""
+        self.addresses: Final[tuple[Address, ...]] = (
+            *(listener.address for listener in listeners),
+            *(listener.address for listener in stream_listeners if listener.address is not None),
+        )  # I
+        """The addresses bound, with the real port where 0 was asked for. A listener without a socket has none."""
         self.draining: Final = trio.Event()  # I
         """Set once, when everybody is told that shutdown has begun."""
         self.cutting: Final = trio.Event()  # I
         """Set when what has not finished is being cancelled."""
         self._listeners = list(listeners)  # T
+        self._stream_listeners = list(stream_listeners)  # T
         self._readiness = Readiness()  # I
+        self._carriers = Carriers()  # I
         self._roster = Roster()  # I
         self._dispatch = Dispatch(workqueue, self._roster, make_protocol)  # I
         self._acceptor = Acceptor(
@@ -154,6 +166,12 @@ class Server:
             give_up=self.begin_shutdown,
             max_connections=self.max_connections,
             refusal=refusal,
+        )  # I
+        self._stream_acceptor = StreamAcceptor(
+            dispatch=self._dispatch,
+            wait_for_room=self._acceptor.wait_for_room,
+            make_connection=self._make_stream_connection,
+            give_up=self.begin_shutdown,
         )  # I
         self._asked = trio.Event()  # I: shutdown was asked for
         self._ended = trio.Event()  # I: `run` is done with every connection
@@ -220,16 +238,18 @@ class Server:
         try:
             async with trio.open_nursery() as services:
                 await services.start(self._readiness.run)
+                if self._stream_listeners:
+                    await services.start(self._carriers.run)
                 services.start_soon(self._roster.note_progress, PROGRESS_INTERVAL)
                 try:
                     await self._accept_until_asked(task_status)
                     await self._drain()
                 finally:
-                    self._close_listeners()
+                    await self._close_listeners()
                     await self._end_connections()
                 services.cancel_scope.cancel(reason="the server has ended")
         finally:
-            self._close_listeners()
+            await self._close_listeners()
             self._acceptor.close()
             self._ended.set()
 
@@ -238,6 +258,8 @@ class Server:
         async with trio.open_nursery() as acceptors:
             for listener in self._listeners:
                 acceptors.start_soon(self._acceptor.accept_forever, listener, name=f"accept on {listener}")
+            for each in self._stream_listeners:
+                acceptors.start_soon(self._stream_acceptor.accept_forever, each, name=f"accept on {each}")
             task_status.started(self)
             await self._asked.wait()
             acceptors.cancel_scope.cancel(reason="shutdown")
@@ -246,16 +268,21 @@ class Server:
         """Phase 1, and the wait of phase 2."""
         for listener in self._listeners:
             await self._acceptor.accept_waiting(listener, self.options.backlog)
-        self._close_listeners()
+        for each in self._stream_listeners:
+            await self._stream_acceptor.accept_waiting(each, self.options.backlog)
+        await self._close_listeners()
         self.draining.set()
         await self._roster.tell_draining()
         self._patience.deadline = min(self._patience.deadline, trio.current_time() + self._grace)
         with self._patience:
             await self._roster.wait_empty()
 
-    def _close_listeners(self) -> None:
+    async def _close_listeners(self) -> None:
         while self._listeners:
             self._listeners.pop().close()
+        with trio.move_on_after(CLOSE_WITHIN, shield=True):
+            while self._stream_listeners:
+                await self._stream_listeners.pop().aclose()
 
     async def _end_connections(self) -> None:
         """Phases 2 and 3: nothing that we queued outlives this call. Each wait is shielded, and each has a deadline."""
@@ -280,10 +307,16 @@ class Server:
             await self._roster.cancel_all(self._cut_reason if is_cut else "server-cancelled", is_cut=is_cut)
 
     def _make_connection(self, sock: socket.socket, peer: str, listener: Listener) -> Connection:
+        return self._wrap(SocketTransport(sock, self._readiness), peer, describe(listener.address))
+
+    def _make_stream_connection(self, stream: trio.abc.Stream, listener: StreamListener) -> Connection:
+        return self._wrap(self._carriers.carry(stream), name_of_peer(stream), listener.name)
+
+    def _wrap(self, transport: Transport, peer: str, local: str) -> Connection:
         return Connection(
-            SocketTransport(sock, self._readiness),
+            transport,
             peer=peer,
-            local=describe(listener.address),
+            local=local,
             timeouts=self.timeouts,
             now=trio.current_time(),
             draining=self.draining,
