@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from ktrio.net.deadlines import Timeouts
     from ktrio.net.errors import AddressError, ListenError
     from ktrio.serve import serve_echo, serve_http
-    from ktrio.server.lifecycle import Server, ServerOptions, ServerStatistics
+    from ktrio.server.connections import ConnectionStatistics
+    from ktrio.server.errors import BrokenServerError, ServerEndedError
+    from ktrio.server.lifecycle import Server, ServerStatistics
+    from ktrio.server.options import ServerOptions
     from ktrio.workqueue import (
         WQ_UNBOUND,
         Supervisor,
@@ -50,6 +53,8 @@ _EXPORTS = {
     "AddressError": "ktrio.net.errors",
     "BadRequest": "ktrio.http.errors",
     "BodyTooLarge": "ktrio.http.errors",
+    "BrokenServerError": "ktrio.server.errors",
+    "ConnectionStatistics": "ktrio.server.connections",
     "ExpectationFailed": "ktrio.http.errors",
     "FdAddress": "ktrio.net.addresses",
     "FileRange": "ktrio.http.messages",
@@ -70,7 +75,8 @@ _EXPORTS = {
     "RootError": "ktrio.handlers.files",
     "Response": "ktrio.http.messages",
     "Server": "ktrio.server.lifecycle",
-    "ServerOptions": "ktrio.server.lifecycle",
+    "ServerEndedError": "ktrio.server.errors",
+    "ServerOptions": "ktrio.server.options",
     "ServerStatistics": "ktrio.server.lifecycle",
     "ServiceUnavailable": "ktrio.http.errors",
     "Supervisor": "ktrio.workqueue",
@@ -97,6 +103,8 @@ __all__ = [
     "AddressError",
     "BadRequest",
     "BodyTooLarge",
+    "BrokenServerError",
+    "ConnectionStatistics",
     "ExpectationFailed",
     "FdAddress",
     "FileRange",
@@ -117,6 +125,7 @@ __all__ = [
     "Response",
     "RootError",
     "Server",
+    "ServerEndedError",
     "ServerOptions",
     "ServerStatistics",
     "ServiceUnavailable",
