@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import pytest
 import trio
 
+import ktrio
 from ktrio import ConnectionStatistics, Response, ServerOptions
 from tests.server.harness import GET, advance, get, post, settle
 
@@ -188,6 +190,23 @@ async def test_connections_are_remembered_after_the_end(start_http, connect, han
     await client.ask()
     await server.shutdown()
     assert [(each.state, each.reason) for each in server.connections()] == [("closed", "draining")]
+
+
+def test_connections_can_be_looked_at_after_the_run(handler):
+    """As the statistics can."""
+
+    async def main():
+        async with trio.open_nursery() as nursery:
+            server = await nursery.start(partial(ktrio.serve_http, handler, "127.0.0.1:0"))
+            async with await trio.open_tcp_stream("127.0.0.1", server.addresses[0].port) as stream:
+                await stream.send_all(get("/", "Connection: close"))
+                async for _ in stream:
+                    pass
+            await server.shutdown()
+        return server
+
+    server = trio.run(main)
+    assert [(each.answered, each.reason) for each in server.connections()] == [(1, "answered")]
 
 
 async def test_server_without_connections_has_an_empty_table(start_http, handler):

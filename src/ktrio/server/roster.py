@@ -232,6 +232,8 @@ class Roster:
 
     def connections(self, at_most: int | None) -> tuple[ConnectionStatistics, ...]:
         """The open connections in order of acceptance, the first `at_most` of them; then the last that closed."""
+        if not self._work:  # and perhaps no clock, because the run is over
+            return tuple(self._history)
         return (*look_at(self._work, trio.current_time(), at_most), *self._history)
 
     # -- slow readers
