@@ -29,9 +29,10 @@ SIBLINGS: Final = {"server", "protocols", "handlers", "instrumentation"}
 # not import `workqueue` although that lies below it. "ktrio" is ktrio/__init__.py, which may name
 # everything; nothing may import from it (but the version), or every edge could be had through it.
 MAY_IMPORT: Final[dict[str, set[str]]] = {
-    "ktrio": LIBRARIES | SIBLINGS | {"serve", "config", "testing", "cli"},
+    "ktrio": LIBRARIES | SIBLINGS | {"serve", "commands", "config", "testing", "cli"},
     "__main__": {"cli"},
-    "cli": {"serve", "config"},
+    "cli": {"commands", "config"},
+    "commands": LIBRARIES | SIBLINGS | {"serve", "config"},
     "serve": LIBRARIES | SIBLINGS | {"config"},
     "config": LIBRARIES | SIBLINGS,
     "testing": LIBRARIES | SIBLINGS | {"serve"},
@@ -50,6 +51,7 @@ THIRD_PARTY: Final[dict[str, set[str]]] = {
     "ktrio": set(),
     "__main__": {"trio"},
     "cli": {"trio", "click", "rich"},
+    "commands": {"trio"},
     "serve": {"trio"},
     "config": set(),
     "testing": {"trio"},
@@ -72,6 +74,7 @@ NOT_FROM_STDLIB: Final[dict[str, set[str]]] = {
     "ktrio": SOCKETS | {"signal", "threading"},
     "__main__": SOCKETS | {"threading"},
     "cli": set(),
+    "commands": SOCKETS,
     "serve": {"ssl", "select", "selectors"},
     "config": SOCKETS | {"signal", "threading"},
     "testing": {"signal"},

@@ -25,13 +25,19 @@ if TYPE_CHECKING:
         VersionNotSupported,
     )
     from ktrio.http.headers import Headers
-    from ktrio.http.messages import FileRange, Handler, Request, Response
+    from ktrio.http.messages import BodyWriter, FileRange, Handler, Request, RequestBody, Response, SendBytes
     from ktrio.http.policy import Limits
     from ktrio.net.addresses import FdAddress, TcpAddress, UnixAddress, url_of
-    from ktrio.net.deadlines import Timeouts
-    from ktrio.net.errors import AddressError, ListenError
-    from ktrio.serve import serve_echo, serve_http
-    from ktrio.server.lifecycle import Server, ServerOptions, ServerStatistics
+    from ktrio.net.connection import Connection, ConnectionProtocol, ProtocolFactory
+    from ktrio.net.deadlines import Phase, Timeouts
+    from ktrio.net.errors import AddressError, ConnectionGone, ListenError
+    from ktrio.net.states import State
+    from ktrio.protocols.stream import ConnectionStream, StreamHandler
+    from ktrio.serve import serve_echo, serve_http, serve_protocol, serve_stream
+    from ktrio.server.connections import ConnectionStatistics
+    from ktrio.server.errors import BrokenServerError, ServerEndedError
+    from ktrio.server.lifecycle import Server, ServerStatistics
+    from ktrio.server.options import ServerOptions
     from ktrio.workqueue import (
         WQ_UNBOUND,
         Supervisor,
@@ -50,6 +56,13 @@ _EXPORTS = {
     "AddressError": "ktrio.net.errors",
     "BadRequest": "ktrio.http.errors",
     "BodyTooLarge": "ktrio.http.errors",
+    "BodyWriter": "ktrio.http.messages",
+    "BrokenServerError": "ktrio.server.errors",
+    "Connection": "ktrio.net.connection",
+    "ConnectionGone": "ktrio.net.errors",
+    "ConnectionProtocol": "ktrio.net.connection",
+    "ConnectionStatistics": "ktrio.server.connections",
+    "ConnectionStream": "ktrio.protocols.stream",
     "ExpectationFailed": "ktrio.http.errors",
     "FdAddress": "ktrio.net.addresses",
     "FileRange": "ktrio.http.messages",
@@ -63,16 +76,23 @@ _EXPORTS = {
     "MethodNotAllowed": "ktrio.http.errors",
     "NotFound": "ktrio.http.errors",
     "NotImplementedMethod": "ktrio.http.errors",
+    "Phase": "ktrio.net.deadlines",
+    "ProtocolFactory": "ktrio.net.connection",
     "QueueOptions": "ktrio.config",
     "Request": "ktrio.http.messages",
+    "RequestBody": "ktrio.http.messages",
     "RequestDetails": "ktrio.http.details",
     "RequestTimeout": "ktrio.http.errors",
-    "RootError": "ktrio.handlers.files",
     "Response": "ktrio.http.messages",
+    "RootError": "ktrio.handlers.files",
+    "SendBytes": "ktrio.http.messages",
     "Server": "ktrio.server.lifecycle",
-    "ServerOptions": "ktrio.server.lifecycle",
+    "ServerEndedError": "ktrio.server.errors",
+    "ServerOptions": "ktrio.server.options",
     "ServerStatistics": "ktrio.server.lifecycle",
     "ServiceUnavailable": "ktrio.http.errors",
+    "State": "ktrio.net.states",
+    "StreamHandler": "ktrio.protocols.stream",
     "Supervisor": "ktrio.workqueue",
     "TargetTooLong": "ktrio.http.errors",
     "TcpAddress": "ktrio.net.addresses",
@@ -89,6 +109,8 @@ _EXPORTS = {
     "parked": "ktrio.workqueue",
     "serve_echo": "ktrio.serve",
     "serve_http": "ktrio.serve",
+    "serve_protocol": "ktrio.serve",
+    "serve_stream": "ktrio.serve",
     "url_of": "ktrio.net.addresses",
 }
 
@@ -97,6 +119,13 @@ __all__ = [
     "AddressError",
     "BadRequest",
     "BodyTooLarge",
+    "BodyWriter",
+    "BrokenServerError",
+    "Connection",
+    "ConnectionGone",
+    "ConnectionProtocol",
+    "ConnectionStatistics",
+    "ConnectionStream",
     "ExpectationFailed",
     "FdAddress",
     "FileRange",
@@ -110,16 +139,23 @@ __all__ = [
     "MethodNotAllowed",
     "NotFound",
     "NotImplementedMethod",
+    "Phase",
+    "ProtocolFactory",
     "QueueOptions",
     "Request",
+    "RequestBody",
     "RequestDetails",
     "RequestTimeout",
     "Response",
     "RootError",
+    "SendBytes",
     "Server",
+    "ServerEndedError",
     "ServerOptions",
     "ServerStatistics",
     "ServiceUnavailable",
+    "State",
+    "StreamHandler",
     "Supervisor",
     "TargetTooLong",
     "TcpAddress",
@@ -135,6 +171,8 @@ __all__ = [
     "parked",
     "serve_echo",
     "serve_http",
+    "serve_protocol",
+    "serve_stream",
     "url_of",
 ]
 

@@ -8,7 +8,7 @@ from typing import final
 from ktrio.http.policy import Limits
 from ktrio.net.addresses import Address, FdAddress, TcpAddress, UnixAddress
 from ktrio.net.deadlines import Timeouts
-from ktrio.server.lifecycle import ServerOptions
+from ktrio.server.options import ServerOptions
 
 __all__ = [
     "Address",

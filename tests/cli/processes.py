@@ -80,6 +80,16 @@ class Lines:
             self._news.wait_for(lambda: len(self._lines) >= count or self._ended, limit)
             return list(self._lines)
 
+    def wait_for_matches(self, pattern: str, count: int, *, limit: float = LIMIT) -> None:
+        """Wait until so many lines have it."""
+
+        def found() -> int:
+            return sum(re.search(pattern, line) is not None for line in self._lines)
+
+        with self._news:
+            self._news.wait_for(lambda: found() >= count or self._ended, limit)
+            assert found() >= count, f"fewer than {count} lines match {pattern!r} in:\n{''.join(self._lines)}"
+
     def wait_end(self, *, limit: float = LIMIT) -> bool:
         """Whether the program has closed the stream, within the limit."""
         with self._news:

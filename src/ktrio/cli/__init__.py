@@ -28,6 +28,8 @@ def cli() -> None:
     The first Ctrl-C (or SIGTERM) lets requests in progress finish within the grace, the second one cuts them, the third
     ends the process. Exit status: 0 all answered, 4 something was cut by the grace, 130 or 143 by a second signal,
     2 wrong usage or settings, 1 anything else.
+
+    Ctrl-\\ (or SIGQUIT) prints a table of the connections, and stops nothing.
     """
 
 

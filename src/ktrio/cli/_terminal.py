@@ -10,8 +10,9 @@ from typing import Final, TextIO, final
 import click
 
 from ktrio import __version__
+from ktrio.cli._table import MOST_ROWS, printable, table
+from ktrio.commands import STARTUP_ERRORS, BrokenServerError, Server, describe, raise_open_file_limit, url_of
 from ktrio.config import CommandSettings
-from ktrio.serve import STARTUP_ERRORS, Server, describe, raise_open_file_limit, url_of
 
 
 def write(stream: TextIO | None, text: str) -> None:
@@ -30,11 +31,6 @@ def write(stream: TextIO | None, text: str) -> None:
 def say(text: str) -> None:
     """Print a line, at once also into a pipe."""
     write(sys.stdout, text + "\n")
-
-
-def printable(text: str) -> str:
-    """`text` with what would move a cursor or forge a line as escapes; a folder may be called anything."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def write_log(text: str) -> None:
@@ -64,11 +60,14 @@ def print_timeouts(settings: CommandSettings, phases: frozenset[str] | None = No
 
 
 def run_or_explain(run: Callable[[], int]) -> int:
-    """Run a server; what is wrong with what was asked for is one line and status 2."""
+    """Run a server. What is wrong with what was asked for is one line and status 2; a broken server is one and 1."""
     try:
         return run()
     except STARTUP_ERRORS as error:
         raise click.ClickException(str(error)) from None
+    except BrokenServerError as error:
+        click.echo(f"{click.get_current_context().command_path}: {error}", err=True)
+        return 1
 
 
 @final
@@ -111,6 +110,10 @@ class Terminal:
         if now.open and now.open != self._last_owing:
             self._last_owing = now.open
             self._say(f"draining: {now.open} left")
+
+    def asked(self, server: Server) -> None:
+        """Who is connected; said even if nothing else is, because somebody asked."""
+        say(table(server.statistics(), server.connections(at_most=MOST_ROWS)))
 
     def ended(self, server: Server, seconds: float) -> None:
         """The closing line."""

@@ -14,7 +14,7 @@ from ktrio.cli._options import (
     version_option,
 )
 from ktrio.cli._terminal import ECHO_PHASES, Terminal, print_timeouts, raise_limit, run_or_explain, say, say_nothing
-from ktrio.serve import run_echo_command
+from ktrio.commands import run_echo_command
 
 
 @click.command()
@@ -24,7 +24,7 @@ from ktrio.serve import run_echo_command
 @server_options
 @timeout_options(idle=300.0)
 def echo(**values: Values) -> int:
-    """Send every byte back (RFC 862). Ctrl-C lets the bytes in hand go out."""
+    """Send every byte back (RFC 862). Ctrl-C lets the bytes in hand go out, Ctrl-\\ shows who is connected."""
     settings = settings_of(dict(values))
     if values["print_timeouts"]:
         print_timeouts(settings, ECHO_PHASES)

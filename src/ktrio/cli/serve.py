@@ -17,7 +17,7 @@ from ktrio.cli._options import (
     version_option,
 )
 from ktrio.cli._terminal import Terminal, print_timeouts, raise_limit, run_or_explain, say, say_nothing, write_log
-from ktrio.serve import run_http_command
+from ktrio.commands import run_http_command
 
 
 @click.command()
@@ -37,7 +37,8 @@ from ktrio.serve import run_http_command
 def serve(folder: str, access_log: bool | None, **values: Values) -> int:
     """Serve the folder DIR (default: this one) over HTTP.
 
-    Nothing outside the folder is ever served, nor are dotfiles. Ctrl-C lets downloads in progress finish.
+    Nothing outside the folder is ever served, nor are dotfiles. Ctrl-C lets downloads in progress finish,
+    Ctrl-\\ shows who is connected.
     """
     if not folder:
         raise click.BadParameter("it is empty; give a folder, or '.' for this one", param_hint="'DIR'")

@@ -65,6 +65,7 @@ class Connection:
         "half_closed",
         "leaving",
         "local",
+        "on_outcome",
         "on_state",
         "opened",
         "owes_answer",
@@ -94,6 +95,7 @@ class Connection:
         self.deadlines.arm(Phase.HEAD, now + timeouts.head)
         self.waiting: Waiting = stay  # I, by whoever schedules the connection: parks its work item during a wait
         self.on_state: Callable[[Connection, State], None] | None = None  # I, by the roster: gets the *previous* state
+        self.on_outcome: Callable[[BaseException | None], object] | None = None  # I, by the dispatch
         self.scope: trio.CancelScope | None = None  # T: around the protocol, while a worker runs it
         self.cut = False  # S: was it cancelled by the grace or a second signal while it owed an answer?
         self.owes_answer = False  # T: is a complete request in and its answer incomplete?
@@ -298,8 +300,7 @@ class Connection:
     def watch_peer(self) -> None:
         """From now until `unwatch_peer`, act on what the peer does while a handler works.
 
-        Its FIN arms `Phase.HALF_CLOSED`, unless the answer has begun by then. Its reset or hang-up ends the connection
-        with reason ``client-gone`` and cancels `scope`.
+        Its FIN arms `Phase.HALF_CLOSED`, unless the answer has begun; its going cancels `scope` as ``client-gone``.
         """
         self._answer_begun = False
         self.deadlines.settle()
@@ -327,8 +328,7 @@ class Connection:
         """Shut down our side, then read and drop what still comes, until the peer's FIN or going. A checkpoint.
 
         Closing a socket that holds unread bytes sends a reset, and a reset may destroy a response that the peer has
-        not read yet (RFC 9112 section 9.6). Returns after at most `Timeouts.linger` seconds, `Timeouts.linger_draining`
-        if the server drains, or after `LINGER_BYTES`.
+        not read yet (RFC 9112 section 9.6). At most `Timeouts.linger` or `linger_draining` seconds, or `LINGER_BYTES`.
         """
         self.become(State.LINGERING)
         self.shutdown_write()

@@ -41,6 +41,8 @@ class Echo:
                 break
         connection.end("draining" if is_last and data != b"" else "peer-closed")
         connection.answered += 1
+        if connection.on_outcome is not None:
+            connection.on_outcome(None)
         if data:
             await connection.linger()  # the peer may be sending still, and a reset would destroy what it has not read
 

@@ -70,6 +70,7 @@ class Http1:
         "_connection",
         "_date",
         "_exchange",
+        "_failed",
         "_handler",
         "_head",
         "_heads",
@@ -105,6 +106,7 @@ class Http1:
         self._exchange: Exchange | None = None
         self._head: RequestHead | None = None
         self._writer: ResponseWriter | None = None
+        self._failed = False  # T: has an unexpected error been told of?
 
     # -- the loop
 
@@ -138,6 +140,7 @@ class Http1:
         """Begin an exchange: from here on an answer is owed."""
         self._exchange, self._head = self._read_head(head)
         self._requests += 1
+        self._failed = False
         self._writer = ResponseWriter(self._connection, self._exchange, self._head.method)
         self._connection.owes_answer = True
         self._connection.become(State.HANDLING)
@@ -165,6 +168,8 @@ class Http1:
         if not is_sent:
             return False
         connection.answered += 1
+        if not self._failed:
+            self._tell_outcome(None)
         is_read = exchange.body_complete or (not exchange.closes and await self._drop_body(body))
         self._heads.give_back(body.take_leftover())
         if exchange.closes or not is_read or connection.draining.is_set():
@@ -208,6 +213,7 @@ class Http1:
             expected = http_error_of(error)
             if expected is None:
                 log.exception("the handler of %s %s raised", head.method, head.target)
+                self._tell_outcome(error)
                 expected = InternalError("The server met an unexpected error.")
             return error_response(expected)
 
@@ -232,6 +238,8 @@ class Http1:
         """A response came to nothing: say so if nothing of it was sent; else the connection's end must show it."""
         expected = http_error_of(error)  # the request's fault, found by a body that reads the request's
         self._connection.end("error" if expected is None else "bad-request")
+        if expected is None:
+            self._tell_outcome(error)
         if not writer.status:
             if expected is None:
                 log.exception("the handler of %s %s gave a response that cannot be sent", head.method, head.target)
@@ -299,6 +307,12 @@ class Http1:
             self._tell(details)
         except Exception:  # barrier: a sink that fails costs nobody a connection
             log.exception("telling about %s %s failed", details.method, details.target)
+
+    def _tell_outcome(self, error: BaseException | None) -> None:
+        """Tell the server of an unexpected error, or that an answer was completed without one."""
+        self._failed = error is not None
+        if self._connection.on_outcome is not None:
+            self._connection.on_outcome(error)
 
     # -- the end
 

@@ -244,6 +244,8 @@ class StreamProtocol:
         connection.owes_answer = False
         connection.answered += 1
         connection.end("handler-returned")
+        if connection.on_outcome is not None:
+            connection.on_outcome(None)
         await self._linger_if_needed()
 
     def _watch(self) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Final, final
 
 import trio
-from trio.lowlevel import enable_ki_protection
+from trio.lowlevel import ParkingLot, enable_ki_protection
 
 from ktrio.net.connection import Connection
 from ktrio.net.errors import ACCEPT_EXHAUSTED, ACCEPT_IGNORED
@@ -67,6 +67,8 @@ class Acceptor:
         self._refusal = refusal  # I: what a client gets to read that cannot be served
         self._reserve: int | None = None  # S: the descriptor in reserve
         self._exhausted_at = -math.inf  # S: when a descriptor was missing last
+        self._resumptions = ParkingLot()  # I: who waits for accepting to be resumed
+        self.is_suspended = False  # S: by `suspend`, until `resume`
         self.made_room = 0  # S: connections asked to leave in favour of others
         self.refused = 0  # S: clients refused for want of descriptors
 
@@ -82,12 +84,23 @@ class Acceptor:
             os.close(self._reserve)
             self._reserve = None
 
+    def suspend(self) -> None:
+        """Accept nobody until `resume`, and close nobody to make room. Idempotent."""
+        self.is_suspended = True
+
+    def resume(self) -> None:
+        """Accept again, at once. Idempotent."""
+        self.is_suspended = False
+        self._resumptions.unpark_all()
+
     @enable_ki_protection
     async def accept_forever(self, listener: Listener) -> None:
         """Accept on `listener` until cancelled, or until the queue takes nothing any more: then the server gives up."""
         while True:
+            await self.wait_resumed()
             await self._readiness.wait_readable(listener.socket)
-            await self.wait_for_room()
+            if not await self.wait_for_room():
+                continue  # suspended: afterwards whoever waits now may have left, and nobody makes room for nobody
             try:
                 for _ in range(ACCEPTS_A_TURN):
                     if not await self._accept_one(listener) or len(self._roster) >= self._max_connections:
@@ -97,16 +110,22 @@ class Acceptor:
                 self._give_up()
                 return
 
-    async def wait_for_room(self) -> None:
-        """Ask for permission, with a client waiting in the backlog."""
-        while True:
+    async def wait_resumed(self) -> None:
+        """Wait until accepting is not suspended."""
+        while self.is_suspended:
+            await self._resumptions.park()
+
+    async def wait_for_room(self) -> bool:
+        """Ask for permission, with a client waiting; False if accepting was suspended first."""
+        while not self.is_suspended:
             answer = verdict(len(self._roster), self._max_connections, self._roster.may_leave())
             if answer is Verdict.ADMIT:
-                return
+                return True
             if answer is Verdict.MAKE_ROOM:
                 self._roster.make_room()
                 self.made_room += 1
             await self._roster.wait_change()
+        return False
 
     async def _accept_one(self, listener: Listener) -> bool:
         """Accept one connection; False if nobody waits, or after a pause for want of descriptors."""

@@ -55,10 +55,17 @@ class Dispatch:
     Legend: I set once · S changed only in one synchronous stretch.
     """
 
-    def __init__(self, workqueue: Workqueue, roster: Roster, make_protocol: ProtocolFactory) -> None:
+    def __init__(
+        self,
+        workqueue: Workqueue,
+        roster: Roster,
+        make_protocol: ProtocolFactory,
+        on_outcome: Callable[[BaseException | None], object],
+    ) -> None:
         self._workqueue = workqueue  # I
         self._roster = roster  # I
         self._make_protocol = make_protocol  # I
+        self._on_outcome = on_outcome  # I: told of every unexpected error, and of what ended well
         self.errors = 0  # S: unexpected errors of protocols
 
     @enable_ki_protection
@@ -71,6 +78,7 @@ class Dispatch:
             name=f"connection {connection.peer}",
         )
         self._roster.add(connection, work)
+        connection.on_outcome = self._on_outcome
         try:
             self._workqueue.queue_work(work, parked=True)
         except BaseException:
@@ -113,6 +121,7 @@ class Dispatch:
         self.errors += 1
         connection.end("error")
         log.error("unexpected error on %r", connection, exc_info=error)
+        self._on_outcome(error)
 
     async def _converse_to_the_end(self, connection: Connection, protocol: ConnectionProtocol) -> None:
         try:

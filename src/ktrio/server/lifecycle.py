@@ -13,7 +13,6 @@ road: accepting ends, then the connections, then the services they used. The pha
 from __future__ import annotations
 
 import logging
-import math
 import resource
 import socket
 from collections.abc import Sequence
@@ -34,7 +33,11 @@ from ktrio.net.stream_transport import Carriers
 from ktrio.net.transport import Transport
 from ktrio.server.acceptor import Acceptor
 from ktrio.server.admission import default_max_connections
+from ktrio.server.connections import ConnectionStatistics
 from ktrio.server.dispatch import Dispatch
+from ktrio.server.error_budget import ErrorBudget
+from ktrio.server.errors import BrokenServerError, ServerEndedError, one_line
+from ktrio.server.options import ServerOptions, check_grace
 from ktrio.server.roster import Roster
 from ktrio.server.stream_acceptor import StreamAcceptor
 from ktrio.workqueue import Workqueue
@@ -57,37 +60,6 @@ def _open_file_limit() -> int:
     """The soft limit on open files in force."""
     soft, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return 1 << 20 if soft == resource.RLIM_INFINITY else soft
-
-
-def check_grace(grace: float) -> None:
-    """ValueError unless `grace` is a number of seconds that ends."""
-    if not (math.isfinite(grace) and grace >= 0):
-        raise ValueError(f"grace must be a finite number of seconds, 0 or more, not {grace}")
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerOptions:
-    """What a server allows itself.
-
-    Raises:
-      ValueError: a value out of range, with the value in the message.
-    """
-
-    max_connections: int | None = None
-    """Connections open at once; beyond it the longest-idle one makes room, or clients wait in the backlog. None: three
-    quarters of the limit on open files, at most 65 536."""
-    backlog: int = 1024
-    """Clients the kernel lets wait to be accepted; also how many are still accepted when a shutdown begins."""
-    grace: float = 8.0
-    """Seconds that requests in progress have to finish once shutdown has begun."""
-
-    def __post_init__(self) -> None:
-        if self.max_connections is not None and self.max_connections < 1:
-            raise ValueError(f"max_connections must be at least 1, not {self.max_connections}")
-        if self.backlog < 1:
-            raise ValueError(f"backlog must be at least 1, not {self.backlog}")
-        check_grace(self.grace)
 
 
 @final
@@ -117,6 +89,8 @@ class ServerStatistics:
     """Connections that ended with an unexpected error, ever."""
     reasons: dict[str, int]
     """Why connections ended, and how many for each reason."""
+    suspended: bool
+    """Is accepting suspended?"""
     draining: bool
     """Has shutdown begun?"""
 
@@ -152,12 +126,15 @@ class Server:
         """Set once, when everybody is told that shutdown has begun."""
         self.cutting: Final = trio.Event()  # I
         """Set when what has not finished is being cancelled."""
+        self.broken: BrokenServerError | None = None  # S
+        """Set when the budget of errors was exceeded; whoever runs the server raises it in the end."""
         self._listeners = list(listeners)  # T
         self._stream_listeners = list(stream_listeners)  # T
         self._readiness = Readiness()  # I
         self._carriers = Carriers()  # I
         self._roster = Roster()  # I
-        self._dispatch = Dispatch(workqueue, self._roster, make_protocol)  # I
+        self._budget = ErrorBudget(options.max_errors, options.errors_within)  # I; its content S
+        self._dispatch = Dispatch(workqueue, self._roster, make_protocol, self._on_outcome)  # I
         self._acceptor = Acceptor(
             roster=self._roster,
             dispatch=self._dispatch,
@@ -169,6 +146,7 @@ class Server:
         )  # I
         self._stream_acceptor = StreamAcceptor(
             dispatch=self._dispatch,
+            wait_resumed=self._acceptor.wait_resumed,
             wait_for_room=self._acceptor.wait_for_room,
             make_connection=self._make_stream_connection,
             give_up=self.begin_shutdown,
@@ -188,12 +166,16 @@ class Server:
         """
         if grace is not None:
             check_grace(grace)
-            self._grace = grace
+            self._grace = min(self._grace, grace) if self._asked.is_set() else grace
             self._patience.deadline = min(self._patience.deadline, trio.current_time() + grace)
         self._asked.set()
 
     async def shutdown(self, *, grace: float | None = None) -> None:
-        """`begin_shutdown`, and wait until the last connection has ended."""
+        """`begin_shutdown`, and wait until the last connection has ended.
+
+        Not from inside a handler: its own connection is one of those waited for, so the grace would cut it. There,
+        `begin_shutdown`.
+        """
         self.begin_shutdown(grace=grace)
         await self.wait_ended()
 
@@ -202,10 +184,49 @@ class Server:
         await self._ended.wait()
 
     def force_shutdown(self, reason: str) -> None:
-        """Begin to shut down, if that has not begun, and cancel at once what has not finished; `reason` is recorded."""
-        self._cut_reason = reason
+        """Begin to shut down, if that has not begun, and cancel at once what has not finished; `reason` is recorded.
+
+        Again: the first reason is kept.
+        """
+        if not self._patience.cancel_called:
+            self._cut_reason = reason
         self._asked.set()
         self._patience.cancel(reason=reason)
+
+    def suspend(self) -> None:
+        """Accept nobody until `resume`; plain function, idempotent.
+
+        Connections that are open go on. Newcomers wait in the kernel's backlog, and nobody is closed to make room for
+        them; those beyond `ServerOptions.backlog` time out or try again. A shutdown goes as always: it accepts the
+        backlog, once.
+        """
+        self._acceptor.suspend()
+
+    def resume(self) -> None:
+        """Accept again, at once; plain function, idempotent."""
+        self._acceptor.resume()
+
+    async def wait_for_connections(self, count: int) -> None:
+        """Wait until exactly `count` connections are open, now or at some moment from now on; a checkpoint.
+
+        Connections come and go one at a time, so no number is passed over. The count of this moment may be another one
+        when you get to see it. With 0, from inside a handler: its own connection is one of them, so not there.
+
+        Raises:
+          ValueError: `count` is negative.
+          ServerEndedError: the server has ended, and so many there never were.
+        """
+        if count < 0:
+            raise ValueError(f"count must be 0 or more, not {count}")
+        if not await self._roster.wait_for_count(count):
+            raise ServerEndedError(f"{self!r} will never have the {count} connections that were waited for")
+
+    def connections(self, *, at_most: int | None = None) -> tuple[ConnectionStatistics, ...]:
+        """Every open connection in order of acceptance, then the last 32 that closed, oldest first.
+
+        `at_most`: so many open ones, from the longest-lived on; None: all, which takes about 5 ms per 1000.
+        """
+        return self._roster.connections(at_most)
 
     def statistics(self) -> ServerStatistics:
         """The counts of this moment."""
@@ -222,19 +243,43 @@ class Server:
             refused=self._acceptor.refused,
             errors=self._dispatch.errors,
             reasons=roster.reasons,
+            suspended=self._acceptor.is_suspended,
             draining=self.draining.is_set(),
         )
 
     def __repr__(self) -> str:
         where = ", ".join(describe(address) for address in self.addresses)
-        state = " ended" if self._ended.is_set() else " draining" if self.draining.is_set() else ""
+        if self._ended.is_set():
+            state = " ended"
+        elif self.draining.is_set():
+            state = " draining"
+        else:
+            state = " suspended" if self._acceptor.is_suspended else ""
         return f"<Server {where} connections={len(self._roster)}/{self.max_connections}{state}>"
+
+    # -- errors
+
+    def _on_outcome(self, error: BaseException | None) -> None:
+        """Something ended well (None), or with an unexpected `error`; told by the dispatch and by protocols."""
+        if error is None:
+            self._budget.forgive()
+            return
+        seconds = self._budget.spend(trio.current_time())
+        if seconds is None or self._asked.is_set():  # who is going down anyway needs no other reason
+            return
+        self.broken = BrokenServerError(
+            f"{self.options.max_errors} unexpected errors in {seconds:.1f} s, and nothing was answered in between; "
+            f"the last one was {one_line(error)}; mend what raises it (the log has the tracebacks), then start again"
+        )
+        self.broken.__cause__ = error
+        log.critical("shutting down: %s", self.broken)
+        self.begin_shutdown()
 
     # -- the road from start to stop
 
     @enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED) -> None:
-        """Serve until shut down or cancelled. Closes the listeners, whatever happens."""
+        """Serve until shut down or cancelled; `broken` says if it was a failure. Closes the listeners in any case."""
         try:
             async with trio.open_nursery() as services:
                 await services.start(self._readiness.run)
@@ -251,6 +296,7 @@ class Server:
         finally:
             await self._close_listeners()
             self._acceptor.close()
+            self._roster.close()
             self._ended.set()
 
     async def _accept_until_asked(self, task_status: trio.TaskStatus[Server]) -> None:

@@ -18,6 +18,7 @@ import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
 from ktrio.net.connection import Connection, State
+from ktrio.server.connections import ConnectionStatistics, History, look_at
 from ktrio.workqueue import Work
 
 # Seconds after which a connection that has said nothing since accept may be asked to make room. A client's first bytes
@@ -81,6 +82,9 @@ class Roster:
         self._departures = ParkingLot()  # I: who waits for one connection to leave
         self._emptied = ParkingLot()  # I: who waits for the last one to leave
         self._arrivals_of_writers = ParkingLot()  # I: who waits for somebody to write
+        self._awaited: dict[int, trio.Event] = {}  # S: numbers of connections that somebody waits for
+        self._is_over = False  # S: nobody will come any more
+        self._history = History()  # I; its content S
 
     def __len__(self) -> int:
         return len(self._work)
@@ -95,6 +99,7 @@ class Roster:
         self._work[connection] = work
         self._accepted += 1
         connection.on_state = self._on_state
+        self._note_count()
 
     def taken(self, connection: Connection) -> None:
         """A worker has taken `connection`: from now on it can be asked to leave."""
@@ -114,6 +119,8 @@ class Roster:
         self._reasons[connection.reason or "unknown"] += 1
         self._answered += connection.answered
         self._cut += connection.cut
+        self._history.note(connection, trio.current_time())
+        self._note_count()
         self._changes.unpark_all()
         self._departures.unpark_all()
         if not self._work:
@@ -189,6 +196,45 @@ class Roster:
             await self._emptied.park()
         else:
             await trio.lowlevel.checkpoint()
+
+    # -- numbers
+
+    def _note_count(self) -> None:
+        """One more or one less: whoever waits for this number has seen it, whatever comes before it runs."""
+        if self._awaited:
+            reached = self._awaited.pop(len(self._work), None)
+            if reached is not None:
+                reached.set()
+
+    async def wait_for_count(self, count: int) -> bool:
+        """Wait until `count` connections are open, now or at some moment from now on; a checkpoint.
+
+        False: it is over, and that has not been.
+        """
+        is_reached = count == len(self._work)
+        if is_reached or self._is_over:
+            await trio.lowlevel.checkpoint()
+            return is_reached
+        reached = self._awaited.setdefault(count, trio.Event())
+        try:
+            await reached.wait()
+        except trio.Cancelled:
+            if self._awaited.get(count) is reached and not reached.statistics().tasks_waiting:
+                del self._awaited[count]  # nobody else waits for it
+            raise
+        return self._awaited.get(count) is not reached
+
+    def close(self) -> None:
+        """Nobody will come any more: whoever still waits for a number of connections waits in vain."""
+        self._is_over = True
+        for awaited in self._awaited.values():
+            awaited.set()
+
+    def connections(self, at_most: int | None) -> tuple[ConnectionStatistics, ...]:
+        """The open connections in order of acceptance, the first `at_most` of them; then the last that closed."""
+        if not self._work:  # and perhaps no clock, because the run is over
+            return tuple(self._history)
+        return (*look_at(self._work, trio.current_time(), at_most), *self._history)
 
     # -- slow readers
 

@@ -41,12 +41,14 @@ class StreamAcceptor:
         self,
         *,
         dispatch: Dispatch,
-        wait_for_room: Callable[[], Awaitable[None]],
+        wait_resumed: Callable[[], Awaitable[None]],
+        wait_for_room: Callable[[], Awaitable[bool]],
         make_connection: MakeConnection,
         give_up: Callable[[], None],
     ) -> None:
         self._dispatch = dispatch  # I
-        self._wait_for_room = wait_for_room  # I: asks for permission, with a client in hand
+        self._wait_resumed = wait_resumed  # I: until accepting is not suspended
+        self._wait_for_room = wait_for_room  # I: asks for permission; False: accepting was suspended meanwhile
         self._make_connection = make_connection  # I
         self._give_up = give_up  # I: begins the shutdown
         self._accepted = 0  # S
@@ -55,12 +57,14 @@ class StreamAcceptor:
     async def accept_forever(self, listener: StreamListener) -> None:
         """Accept on `listener` until cancelled, until it is closed by somebody else, or until the server gives up."""
         while True:
+            await self._wait_resumed()
             stream = await self._next_stream(listener)
             if stream is None:
                 log.warning("%r was closed by somebody else: nobody is accepted there any more", listener)
                 return
             try:
-                await self._wait_for_room()
+                while not await self._wait_for_room():
+                    await self._wait_resumed()
             except BaseException:  # cancelled: a shutdown takes in who was accepted, past the limits, like the backlog
                 await self._enqueue(stream, listener)
                 raise

@@ -1,0 +1,228 @@
+"""Programs that are nothing but a server: signals, the story they tell, the exit status.
+
+`ktrio.serve` is for any Trio program; what is here owns its process, so it may install signal handlers, raise the limit
+on open files, and leave by `os._exit`.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import resource
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final, Protocol, cast, final
+
+import trio
+
+from ktrio.config import CommandSettings
+from ktrio.handlers.files import RootError, files
+from ktrio.instrumentation.access_log import AccessLog
+from ktrio.net.addresses import describe, url_of
+from ktrio.net.errors import AddressError, ListenError
+from ktrio.serve import serve_echo, serve_http
+from ktrio.server.connections import ConnectionStatistics
+from ktrio.server.errors import BrokenServerError
+from ktrio.server.lifecycle import Server, ServerStatistics
+from ktrio.server.signals import forwarding, status_of
+
+__all__ = [
+    "STARTUP_ERRORS",
+    "BrokenServerError",
+    "ConnectionStatistics",
+    "Narrator",
+    "Server",
+    "ServerStatistics",
+    "describe",
+    "exit_status",
+    "raise_open_file_limit",
+    "run_echo_command",
+    "run_http_command",
+    "url_of",
+]
+
+STARTUP_ERRORS: Final = (AddressError, ListenError, RootError)
+"""What can be wrong with what a server was asked for; each says it in one line."""
+
+# Seconds from the cancellation of what did not finish to `os._exit`, for a handler that shields itself.
+LAST_RESORT_AFTER: Final = 2.0
+
+
+class Narrator(Protocol):
+    """What a command says while it serves; plain functions."""
+
+    def started(self, server: Server) -> None:
+        """It accepts connections."""
+        ...
+
+    def draining(self, server: Server) -> None:
+        """Nobody new is accepted, and everybody was told."""
+        ...
+
+    def waiting(self, server: Server) -> None:
+        """It still drains; called once a second."""
+        ...
+
+    def asked(self, server: Server) -> None:
+        """SIGQUIT: somebody wants to know who is connected. At any time between `started` and `ended`."""
+        ...
+
+    def ended(self, server: Server, seconds: float) -> None:
+        """It is over, `seconds` after the first signal."""
+        ...
+
+
+def exit_status(cut: int, forced_by: int | None) -> int:
+    """The status of a command told to stop: 128 + n if a second signal forced it, 4 if an answer was cut, or 0."""
+    if forced_by is not None:
+        return status_of(forced_by)
+    return 4 if cut else 0
+
+
+def raise_open_file_limit() -> tuple[int, int]:
+    """Raise the limit on open files to the hard one; the limit before and after."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    except (ValueError, OSError):  # macOS calls its hard limit infinite and refuses it
+        return soft, soft
+    return soft, hard
+
+
+def run_http_command(settings: CommandSettings, narrator: Narrator, write_log: Callable[[str], object]) -> int:
+    """Run ``ktrio serve``: the folder of `settings`, until signalled; the exit status.
+
+    Raises:
+      RootError, ListenError, AddressError: it cannot be served, in one line.
+      BrokenServerError: it has shut down because of too many unexpected errors, in one line as well.
+    """
+    handler = files("." if settings.folder is None else settings.folder)
+    tell = AccessLog(write_log) if settings.access_log else None
+
+    async def serve(*, task_status: trio.TaskStatus[Server]) -> None:
+        await serve_http(
+            handler,
+            *settings.addresses,
+            options=settings.server,
+            timeouts=settings.timeouts,
+            limits=settings.limits,
+            queue=settings.queue,
+            tell=tell,
+            task_status=task_status,
+        )
+
+    return trio.run(_run_until_signalled, serve, narrator)
+
+
+def run_echo_command(settings: CommandSettings, narrator: Narrator) -> int:
+    """Run ``ktrio echo`` until signalled; the exit status. Raises as `run_http_command`."""
+
+    async def serve(*, task_status: trio.TaskStatus[Server]) -> None:
+        await serve_echo(
+            *settings.addresses,
+            options=settings.server,
+            timeouts=settings.timeouts,
+            queue=settings.queue,
+            task_status=task_status,
+        )
+
+    return trio.run(_run_until_signalled, serve, narrator)
+
+
+class _Serve(Protocol):
+    def __call__(self, *, task_status: trio.TaskStatus[Server]) -> Awaitable[None]: ...
+
+
+@final
+@dataclass(slots=True)
+class _Signalled:
+    """A server and what signals have asked of it; changed only in one synchronous stretch (S)."""
+
+    server: Server | None = None  # None: it has not started
+    first_at: float = 0.0
+    early: int | None = None  # a signal that came before the server had started
+    forced_by: int | None = None  # the second signal, if anything was left for it to force
+
+
+async def _run_until_signalled(serve: _Serve, narrator: Narrator) -> int:
+    """Serve until told to stop by signals, and tell the story; the exit status."""
+    state = _Signalled()
+
+    def on_signal(signum: int, count: int) -> None:
+        server = state.server
+        if server is None:
+            state.early = signum
+            nursery.cancel_scope.cancel(reason="signalled before the start")
+        elif count == 1:
+            state.first_at = trio.current_time()
+            server.begin_shutdown()
+        else:
+            if server.statistics().busy:
+                state.forced_by = signum
+            server.force_shutdown("second-signal")
+
+    def on_quit() -> None:
+        if state.server is not None:
+            narrator.asked(state.server)
+
+    with forwarding(on_signal, on_quit), _single_error_unwrapped():
+        async with trio.open_nursery() as nursery:
+            await nursery.start(_serve_then_cancel, serve, nursery.cancel_scope, state)
+            gc.freeze()  # what is there now stays: the collector need not look at it again under load
+            if state.server is not None:
+                narrator.started(state.server)
+                nursery.start_soon(_narrate_drain, state.server, narrator)
+                nursery.start_soon(_leave_as_last_resort, state.server, narrator, state)
+    return _conclude(state, narrator)
+
+
+def _conclude(state: _Signalled, narrator: Narrator) -> int:
+    """The closing line and the exit status of a command whose server has ended."""
+    server = state.server
+    if server is None:
+        return status_of(state.early or 0)
+    if not state.first_at:  # nobody has told it to stop: it ended by itself
+        return 1
+    narrator.ended(server, trio.current_time() - state.first_at)
+    return exit_status(server.statistics().cut, state.forced_by)
+
+
+@contextmanager
+def _single_error_unwrapped() -> Generator[None]:
+    """What a nursery of ours raises in a group of one, the address that cannot be bound say, is raised by itself."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        if len(group.exceptions) == 1:
+            raise group.exceptions[0] from None
+        raise
+
+
+async def _serve_then_cancel(
+    serve: _Serve, scope: trio.CancelScope, state: _Signalled, *, task_status: trio.TaskStatus[Server]
+) -> None:
+    class Started:
+        """Notes the server in the very step in which it starts: a signal may come before anybody else learns of it."""
+
+        def started(self, value: Server) -> None:
+            state.server = value
+            task_status.started(value)
+
+    await serve(task_status=cast("trio.TaskStatus[Server]", Started()))
+    scope.cancel(reason="the server has ended")
+
+
+async def _narrate_drain(server: Server, narrator: Narrator) -> None:
+    await server.draining.wait()
+    narrator.draining(server)
+    while True:
+        await trio.sleep(1)
+        narrator.waiting(server)
+
+
+async def _leave_as_last_resort(server: Server, narrator: Narrator, state: _Signalled) -> None:
+    """A handler that shields itself can hold everything up but this."""
+    await server.cutting.wait()
+    await trio.sleep(LAST_RESORT_AFTER)
+    os._exit(_conclude(state, narrator))
