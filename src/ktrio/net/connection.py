@@ -375,3 +375,4 @@ class Connection:
 
 
 ProtocolFactory: TypeAlias = Callable[[Connection], ConnectionProtocol]
+"""Makes the protocol of a connection that a worker has taken: a plain function, `ktrio.protocols.echo.Echo` say."""
