@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,7 +16,18 @@ import pytest
 from tests.cli.processes import LIMIT, Program
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
-TESTED = {"serve_folder.py", "echo.py", "http_handler.py", "workqueue_basics.py", "graceful_shutdown.py"}
+TESTED = {
+    "background_jobs.py",
+    "custom_protocol.py",
+    "echo.py",
+    "graceful_shutdown.py",
+    "http_handler.py",
+    "serve_folder.py",
+    "server_sent_events.py",
+    "two_servers.py",
+    "upload.py",
+    "workqueue_basics.py",
+}
 
 pytestmark = pytest.mark.slow  # each is a process of its own
 
@@ -81,16 +93,28 @@ def test_echo_gives_everything_back_after_a_half_close(start: Start) -> None:
     assert_ends_in_peace(program)
 
 
-def test_http_handler_answers_text_json_bodies_and_errors(start: Start) -> None:
+def test_http_handler_answers_small_things_and_errors(start: Start) -> None:
     program = start("http_handler.py", "0")
     with httpx.Client(base_url=url_of(program), timeout=LIMIT, trust_env=False) as client:
-        front = client.get("/")
-        assert (front.status_code, front.headers["content-type"]) == (200, "text/plain")
-        assert front.text.startswith("Try /you")
-        assert client.get("/you").json()["peer"].startswith("127.0.0.1:")
-        assert client.post("/words", content="so many words").json() == {"words": 3}
-        assert client.get("/elsewhere").status_code == 404
+        who = client.get("/you")
+        assert (who.status_code, who.headers["content-type"]) == (200, "text/plain")
+        assert who.text.startswith("127.0.0.1:")
+        assert client.post("/words", content="so many words").text == "3 words\n"
         assert client.post("/words", content=b"x" * (1 << 20) + b"x").status_code == 413
+        lost = client.get("/elsewhere")
+        assert lost.status_code == 404
+        assert "Try /you" in lost.text
+        assert_ends_in_peace(program)
+
+
+def test_http_handler_streams_up_and_down(start: Start) -> None:
+    program = start("http_handler.py", "0")
+    with httpx.Client(base_url=url_of(program), timeout=LIMIT, trust_env=False) as client:
+        pieces = (b"x" * 65536 for _ in range(64))  # of unknown length, and more than the usual limit of 1 MiB
+        assert client.put("/count", content=pieces).text == "4194304 bytes\n"
+        numbers = client.get("/numbers")
+        assert numbers.headers["transfer-encoding"] == "chunked"
+        assert (numbers.text == "".join(f"{each}\n" for each in range(1_000_000))) is True
         assert_ends_in_peace(program)
 
 
@@ -106,6 +130,134 @@ def test_http_handler_ends_its_stream_when_the_server_drains(start: Start) -> No
     assert last == "goodbye"
     assert program.wait() == 0
     assert program.said == ""
+
+
+def chunks_until(sock: socket.socket, end: bytes) -> bytes:
+    """What comes, until it ends with that."""
+    received = b""
+    while not received.endswith(end):
+        data = sock.recv(65536)
+        assert data, f"closed after {received!r}"
+        received += data
+    return received
+
+
+def test_server_sent_events_reach_more_listeners_than_there_are_slots(start: Start) -> None:
+    program = start("server_sent_events.py", "0")
+    url = url_of(program)
+    page = httpx.get(url, timeout=LIMIT, trust_env=False)
+    assert page.headers["content-type"] == "text/html"
+    assert 'EventSource("/events")' in page.text
+
+    address = ("127.0.0.1", int(url.rpartition(":")[2]))
+    listeners = [program.connect(address=address) for _ in range(300)]
+    for each in listeners:
+        each.sendall(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
+    for each in listeners:
+        head = chunks_until(each, b"\n\n\r\n")
+        assert b"Content-Type: text/event-stream" in head
+        assert b"retry: 1000" in head
+        if b"data: " not in head:  # else the first event has come with the head
+            assert re.fullmatch(rb"[0-9a-f]+\r\ndata: \d+\n\n\r\n", chunks_until(each, b"\n\n\r\n"))
+    for each in listeners[100:]:
+        each.close()
+    program.out.wait_for(r"^event \d+, open 100$")
+
+    program.send_signal(signal.SIGINT)
+    for each in listeners[:100]:
+        assert b"data: " in chunks_until(each, b"0\r\n\r\n")  # a last event, and a proper end
+    assert program.wait() == 0
+    assert program.said == ""
+
+
+def test_upload_stores_what_is_complete_and_nothing_else(start: Start, tmp_path: Path) -> None:
+    program = start("upload.py", tmp_path, "0", "5000000")
+    url = url_of(program)
+    with httpx.Client(base_url=url, timeout=LIMIT, trust_env=False) as client:
+        assert client.put("/known.bin", content=b"k" * 1_000_000).status_code == 201
+        unknown = client.put("/unknown.bin", content=(b"u" * 50_000 for _ in range(100)))
+        assert (unknown.status_code, unknown.text) == (201, "unknown.bin: 5000000 bytes\n")
+        assert client.put("/known.bin", content=b"new").status_code == 201
+        assert client.put("/big.bin", content=(b"x" * 50_000 for _ in range(101))).status_code == 413
+        assert client.put("/..%2Fup", content=b"x").status_code == 400
+        assert client.get("/known.bin").status_code == 405
+
+    address = ("127.0.0.1", int(url.rpartition(":")[2]))
+    too_much, torn, late = (program.connect(address=address) for _ in range(3))
+    head = b"PUT /%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+    too_much.sendall(head % (b"too-much.bin", 5_000_001))
+    assert chunks_until(too_much, b"\n").startswith(b"HTTP/1.1 413 ")
+    torn.sendall(head % (b"torn.bin", 4_000_000) + b"t" * 3_000_000)
+    torn.close()
+    late.sendall(head % (b"late.bin", 4_000_000) + b"l" * 3_000_000)
+    program.send_signal(signal.SIGINT)
+    late.sendall(b"l" * 1_000_000)
+    assert chunks_until(late, b"late.bin: 4000000 bytes\n").startswith(b"HTTP/1.1 201 ")
+    assert program.wait() == 0
+    assert program.said == ""
+    stored = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    assert stored == {"known.bin": 3, "unknown.bin": 5_000_000, "late.bin": 4_000_000}
+
+
+def test_custom_protocol_answers_commands_and_says_goodbye(start: Start) -> None:
+    program = start("custom_protocol.py", "0")
+    port = int(program.out.wait_for(r"^listening at 127\.0\.0\.1:(\d+)$")[1])
+    peer, other = (program.connect(address=("127.0.0.1", port)) for _ in range(2))
+    peer.sendall(b"get colour\nset col")
+    assert chunks_until(peer, b"\n") == b"none\n"
+    peer.sendall(b"our dark blue\n")
+    assert chunks_until(peer, b"\n") == b"ok\n"
+    other.sendall(b"get colour\nnonsense\n")
+    assert chunks_until(other, b"VALUE, or get NAME\n").startswith(b"dark blue\n? ")
+    other.sendall(b"x" * 1001)
+    with other.makefile("rb") as stream:
+        assert stream.read() == b"? too long\n"
+    program.send_signal(signal.SIGINT)
+    with peer.makefile("rb") as stream:
+        assert stream.read() == b"bye\n"
+    assert program.wait() == 0
+    assert program.said == ""
+
+
+def test_background_jobs_are_promised_and_kept(start: Start) -> None:
+    program = start("background_jobs.py", "0")
+    with httpx.Client(base_url=url_of(program), timeout=LIMIT, trust_env=False) as client:
+        promised = client.post("/", content="2")
+        assert (promised.status_code, promised.headers["location"], promised.text) == (202, "/0", "/0\n")
+        assert [client.post("/", content=order).status_code for order in ("many", "1", "1")] == [202] * 3
+        while "invalid" not in (failed := client.get("/1").text):
+            assert failed == "waiting\n"
+        assert failed.startswith("failed, invalid literal for int()")
+        assert client.get("/0").text == "running, 0 of 2 steps\n"
+        assert client.get("/4").status_code == 404
+        assert_ends_in_peace(program)
+    *_, left, done = program.out.lines
+    assert re.fullmatch("jobs left: [23]", left)
+    assert done == "jobs done: 3"
+
+
+def test_two_servers_one_is_suspended_through_the_other(start: Start) -> None:
+    program = start("two_servers.py", "0", "0")
+    public, admin = (program.out.wait_for(rf"^{name} at (http:\S+)$")[1] for name in ("for everybody", "to steer it"))
+    with (
+        httpx.Client(base_url=public, timeout=LIMIT, trust_env=False) as anybody,
+        httpx.Client(base_url=admin, timeout=LIMIT, trust_env=False) as steering,
+    ):
+        assert anybody.get("/").text == "hello\n"
+        assert "'suspended': False" in steering.get("/").text
+        assert steering.post("/suspend").text.endswith(" suspended>\n")
+        newcomer = program.connect(address=("127.0.0.1", httpx.URL(public).port or 0))
+        newcomer.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert "'suspended': True" in steering.get("/").text
+        assert anybody.get("/").text == "hello\n"  # its connection is open
+        newcomer.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            newcomer.recv(1)
+        newcomer.settimeout(LIMIT)
+        assert not steering.post("/resume").text.endswith(" suspended>\n")
+        assert chunks_until(newcomer, b"hello\n").startswith(b"HTTP/1.1 200 OK")
+        assert steering.get("/elsewhere").status_code == 404
+        assert_ends_in_peace(program)
 
 
 def test_workqueue_basics_prints_what_its_header_lists(start: Start) -> None:
