@@ -49,4 +49,4 @@ async def main(port: int = 8081, admin_port: int = 8082) -> None:
             await admin.shutdown()
 
 
-trio.run(main, *map(int, sys.argv[1:]))
+trio.run(partial(main, *map(int, sys.argv[1:])))

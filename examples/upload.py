@@ -3,8 +3,8 @@
 #   $ curl -T film.mkv http://127.0.0.1:8081/              curl adds the name; 201 when all of it is there
 #   $ tar c . | curl -T - http://127.0.0.1:8081/this.tar   of unknown length
 #
-# A file has its name only when it is complete. Interrupt curl: nothing is left of it. More than MOST_BYTES (10 GiB) is a
-# 413, at once if curl says how much it is. Ctrl-C on the server: uploads have 8 s to finish.
+# A file has its name only when it is complete. Interrupt curl: nothing is left of it. More than MOST_BYTES (10 GiB) is
+# a 413, at once if curl says how much it is. Ctrl-C on the server: uploads have 8 s to finish.
 
 import os
 import re
@@ -54,4 +54,4 @@ async def main(folder: Path, port: int = 8081, most: int = 10 << 30) -> None:
             await server.shutdown()
 
 
-trio.run(main, Path(sys.argv[1]), *map(int, sys.argv[2:]))
+trio.run(partial(main, Path(sys.argv[1]), *map(int, sys.argv[2:])))
