@@ -28,7 +28,8 @@ def answer(line: bytes) -> bytes:
             return b"ok\n"
         case [b"get", name]:
             return store.get(name, b"none") + b"\n"
-    return b"? set NAME VALUE, or get NAME\n"
+        case _:
+            return b"? set NAME VALUE, or get NAME\n"
 
 
 async def talk(stream: ConnectionStream) -> None:

@@ -30,20 +30,19 @@ async def write_numbers(send: SendBytes) -> None:
 
 
 async def handle(request: Request) -> Response:
-    match request.path:
-        case "/you":
-            return Response(200, Headers({"Content-Type": "text/plain"}), f"{request.peer}\n".encode())
-        case "/words":
-            return Response(body=b"%d words\n" % len((await request.read(max_bytes=1 << 20)).split()))
-        case "/count":
-            count = 0
-            async for piece in request.body:
-                count += len(piece)
-            return Response(body=b"%d bytes\n" % count)
-        case "/numbers":
-            return Response(body=write_numbers)
-        case "/ticks":
-            return Response(body=ticks(request))
+    if request.path == "/you":
+        return Response(200, Headers({"Content-Type": "text/plain"}), f"{request.peer}\n".encode())
+    if request.path == "/words":
+        return Response(body=b"%d words\n" % len((await request.read(max_bytes=1 << 20)).split()))
+    if request.path == "/count":
+        count = 0
+        async for piece in request.body:
+            count += len(piece)
+        return Response(body=b"%d bytes\n" % count)
+    if request.path == "/numbers":
+        return Response(body=write_numbers)
+    if request.path == "/ticks":
+        return Response(body=ticks(request))
     raise NotFound("Try /you, /words, /count, /numbers and /ticks.")
 
 
