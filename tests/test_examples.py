@@ -228,11 +228,11 @@ def test_background_jobs_are_promised_and_kept(start: Start) -> None:
         while "invalid" not in (failed := client.get("/1").text):
             assert failed == "waiting\n"
         assert failed.startswith("failed, invalid literal for int()")
-        assert client.get("/0").text == "running, 0 of 2 steps\n"
+        assert re.fullmatch(r"running, [01] of 2 steps\n|done\n", client.get("/0").text)
         assert client.get("/4").status_code == 404
         assert_ends_in_peace(program)
     *_, left, done = program.out.lines
-    assert re.fullmatch("jobs left: [23]", left)
+    assert re.fullmatch("jobs left: [0-3]", left)
     assert done == "jobs done: 3"
 
 
