@@ -12,6 +12,7 @@ import ktrio
 from ktrio import WQ_UNBOUND, QueueOptions, Response, ServerOptions, Timeouts, Work
 from ktrio.net.connection import Connection, State
 from ktrio.net.readiness import Readiness
+from ktrio.net.socket_transport import SocketTransport
 from ktrio.server.roster import CONNECTIONS_A_TURN, Roster
 from tests.server.harness import GET, Client, advance, get, settle, time_passing
 
@@ -180,10 +181,9 @@ def pair():
 
 def connection_on(sock: socket.socket) -> Connection:
     return Connection(
-        sock,
+        SocketTransport(sock, Readiness()),
         peer="peer",
         local="local",
-        readiness=Readiness(),
         timeouts=Timeouts(),
         now=trio.current_time(),
         draining=trio.Event(),
