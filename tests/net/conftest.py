@@ -91,8 +91,7 @@ async def ends(
     await nursery.start(_run, ends.readiness)
     await nursery.start(ends.carriers.run)
     yield ends
-    for transport in ends.made:
-        transport.abort()
+    await ends.leave()
 
 
 @dataclass
@@ -127,8 +126,7 @@ async def connect(
     ends = Ends("tcp", tcp_pair, unix_pair, nursery)
     await nursery.start(_run, ends.readiness)
     yield Maker(ends)
-    for transport in ends.made:
-        transport.abort()
+    await ends.leave()
 
 
 @pytest.fixture

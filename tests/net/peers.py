@@ -194,12 +194,18 @@ class Ends:
     nursery: trio.Nursery
     readiness: Readiness = field(default_factory=Readiness)
     carriers: Carriers = field(default_factory=Carriers)
-    made: list[Transport] = field(default_factory=list)
+    made: list[tuple[Transport, Peer | StreamPeer]] = field(default_factory=list)
 
     def __call__(self, **options: int) -> tuple[Transport, Peer | StreamPeer]:
-        transport, peer = self._make(**options)
-        self.made.append(transport)
-        return transport, peer
+        self.made.append(self._make(**options))
+        return self.made[-1]
+
+    async def leave(self) -> None:
+        """End all that were made and are left, so that no carrier waits for a goodbye."""
+        for transport, peer in self.made:
+            transport.abort()
+            if isinstance(peer, StreamPeer):
+                await trio.aclose_forcefully(peer.stream)
 
     def _make(self, **options: int) -> tuple[Transport, Peer | StreamPeer]:
         if self.kind in SOCKETS:
