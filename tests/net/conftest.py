@@ -18,6 +18,7 @@ from ktrio.net.deadlines import Timeouts
 from ktrio.net.readiness import Readiness
 from tests.net.peers import EVERY, Ends, Pair, Peer, StreamPeer
 
+
 @pytest.fixture
 def tcp_pair() -> Iterator[Callable[..., Pair]]:
     """A function that makes connected, non-blocking loopback sockets: (ours, the peer's)."""

@@ -18,7 +18,7 @@ def raising(error: BaseException) -> Odd:
     return odd
 
 
-@dataclass
+@dataclass(repr=False)
 class Foreign(trio.abc.HalfCloseableStream):
     """Another stream, with what to do before a method of it is used (`odd`)."""
 
@@ -29,6 +29,9 @@ class Foreign(trio.abc.HalfCloseableStream):
     received: int = 0  # bytes
     asked_for: int | None = 0  # bytes, the most at once
     largest_send: int = 0  # bytes
+
+    def __repr__(self) -> str:
+        return "<Foreign stream>"
 
     def _note(self, name: str) -> None:
         assert "aclose" not in self.calls or name == "aclose", f"{name} after the end"
@@ -67,7 +70,8 @@ class Foreign(trio.abc.HalfCloseableStream):
         try:
             await self._do_odd_things("aclose")
         finally:
-            await self.inner.aclose()
+            with trio.CancelScope(shield=True):  # or a cancellation would hide the odd error
+                await self.inner.aclose()
 
     @property
     def times_closed(self) -> int:

@@ -1,6 +1,6 @@
 """What is special about carrying a stream: who owns it, when it is closed, and what its oddities cost.
 
-What it has in common with a socket is in `test_transports*`; its ceilings and TLS are in `test_stream_transport_limits`.
+What it has in common with a socket is in `test_transports*`; ceilings and TLS are in `test_stream_transport_limits`.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from tests.net.peers import Pair
 from tests.net.transporting import Watch, fill, receive, send_some
 
 LOGGER = "ktrio.net.stream_transport"
-ODD_ERRORS = (
-    ValueError("odd"),
-    OSError(5, "odd"),
-    trio.ClosedResourceError("odd: closed behind our back"),
-    ExceptionGroup("odd", [ValueError("in a group")]),
-)
+ODD_ERRORS = {
+    "bug": lambda: ValueError("odd"),
+    "errno": lambda: OSError(5, "odd"),
+    "closed-behind-our-back": lambda: trio.ClosedResourceError("odd"),
+    "group": lambda: ExceptionGroup("odd", [ValueError("odd")]),
+}
+odd_errors = pytest.mark.parametrize("make_error", ODD_ERRORS.values(), ids=ODD_ERRORS)
 
 
 @pytest.fixture
@@ -103,7 +104,18 @@ async def close_after_a_loss(transport: StreamTransport, peer: trio.abc.Stream) 
     transport.close()
 
 
-@pytest.mark.parametrize("end", [close, close_at_once, abort, close_then_abort, close_behind_a_half_close, close_after_the_peer, close_after_a_loss])
+@pytest.mark.parametrize(
+    "end",
+    [
+        close,
+        close_at_once,
+        abort,
+        close_then_abort,
+        close_behind_a_half_close,
+        close_after_the_peer,
+        close_after_a_loss,
+    ],
+)
 async def test_the_carrier_and_nobody_else_closes_the_stream_once(
     carriers: Carriers, end: Callable, autojump_clock: MockClock
 ) -> None:
@@ -121,7 +133,7 @@ async def test_the_carrier_and_nobody_else_closes_the_stream_once(
 
 async def test_the_stream_is_closed_only_when_the_connection_is(carriers: Carriers, autojump_clock: MockClock) -> None:
     """A loss is told at once, but whoever uses the connection ends it."""
-    transport, foreign, peer = carry(carriers, {"receive_some": raising(trio.BrokenResourceError())})
+    transport, foreign, _ = carry(carriers, {"receive_some": raising(trio.BrokenResourceError())})
     await must_be_gone(transport)
     assert not transport.is_closed
     transport.close()
@@ -146,11 +158,11 @@ async def test_nothing_of_a_socket_stream_is_left_open(carriers: Carriers, tcp_p
 # ---- odd errors
 
 
-@pytest.mark.parametrize("error", ODD_ERRORS, ids=lambda error: type(error).__name__)
+@odd_errors
 async def test_an_odd_error_of_receive_some_is_logged_and_costs_its_connection_only(
-    carriers: Carriers, error: Exception, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+    carriers: Carriers, make_error: Callable[[], Exception], caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
 ) -> None:
-    transport, foreign, _ = carry(carriers, {"receive_some": raising(error)})
+    transport, foreign, _ = carry(carriers, {"receive_some": raising(make_error())})
     other, _, other_peer = carry(carriers)
     watch = Watch(transport)
     watch.begin()
@@ -160,26 +172,29 @@ async def test_an_odd_error_of_receive_some_is_logged_and_costs_its_connection_o
     transport.close()
     await trio.sleep(CLOSE_WITHIN)
     assert foreign.times_closed == 1
-    must_be_logged_once(caplog, error)
+    must_be_logged_once(caplog)
     await must_live(other, other_peer)
     other.close()
 
 
-def must_be_logged_once(caplog: pytest.LogCaptureFixture, error: Exception) -> None:
+def must_be_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     [record] = [each for each in caplog.records if each.name == LOGGER]
     assert record.levelno >= logging.ERROR
-    assert "Foreign" in record.getMessage()
+    assert "<Foreign stream>" in record.getMessage()
     assert record.exc_info is not None
-    shown = record.exc_info[1]
-    assert shown is error or (isinstance(shown, BaseExceptionGroup) and error in shown.exceptions)
+    assert "odd" in str(record.exc_info[1])
 
 
-@pytest.mark.parametrize("error", ODD_ERRORS, ids=lambda error: type(error).__name__)
+@odd_errors
 @pytest.mark.parametrize("method", ["send_all", "send_eof"])
 async def test_an_odd_error_of_sending_is_logged_and_costs_its_connection_only(
-    carriers: Carriers, method: str, error: Exception, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+    carriers: Carriers,
+    method: str,
+    make_error: Callable[[], Exception],
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock,
 ) -> None:
-    transport, foreign, _ = carry(carriers, {method: raising(error)})
+    transport, foreign, _ = carry(carriers, {method: raising(make_error())})
     other, _, other_peer = carry(carriers)
     send_some(transport, b"x")
     if method == "send_eof":
@@ -188,23 +203,27 @@ async def test_an_odd_error_of_sending_is_logged_and_costs_its_connection_only(
     transport.close()
     await trio.sleep(CLOSE_WITHIN)
     assert foreign.times_closed == 1
-    must_be_logged_once(caplog, error)
+    must_be_logged_once(caplog)
     await must_live(other, other_peer)
     other.close()
 
 
-@pytest.mark.parametrize("error", ODD_ERRORS, ids=lambda error: type(error).__name__)
+@odd_errors
 @pytest.mark.parametrize("ending", ["close", "abort"])
 async def test_an_odd_error_of_aclose_is_logged_and_costs_nothing(
-    carriers: Carriers, ending: str, error: Exception, caplog: pytest.LogCaptureFixture, autojump_clock: MockClock
+    carriers: Carriers,
+    ending: str,
+    make_error: Callable[[], Exception],
+    caplog: pytest.LogCaptureFixture,
+    autojump_clock: MockClock,
 ) -> None:
-    transport, foreign, peer = carry(carriers, {"aclose": raising_uncancelled(error)})
+    transport, foreign, peer = carry(carriers, {"aclose": raising_uncancelled(make_error())})
     other, _, other_peer = carry(carriers)
     getattr(transport, ending)()
     assert await peer.receive_some(1) == b""
     await trio.sleep(CLOSE_WITHIN)
     assert foreign.times_closed == 1
-    must_be_logged_once(caplog, error)
+    must_be_logged_once(caplog)
     await must_live(other, other_peer)
     other.close()
 
@@ -212,7 +231,7 @@ async def test_an_odd_error_of_aclose_is_logged_and_costs_nothing(
 def raising_uncancelled(error: BaseException) -> Odd:
     """Without a checkpoint, at which a forceful close would be cancelled first."""
 
-    async def odd() -> None:  # noqa: RUF029 -- as it says
+    async def odd() -> None:
         raise error
 
     return odd
@@ -235,7 +254,7 @@ async def test_a_peer_that_is_gone_is_nobodys_error(
 
 @pytest.mark.parametrize("method", ["receive_some", "send_all", "aclose"])
 async def test_who_means_the_whole_program_is_let_through(method: str, autojump_clock: MockClock) -> None:
-    with pytest.raises(BaseExceptionGroup) as caught:
+    async def serve() -> None:
         async with trio.open_nursery() as nursery:
             carriers = Carriers()
             await nursery.start(carriers.run)
@@ -244,6 +263,9 @@ async def test_who_means_the_whole_program_is_let_through(method: str, autojump_
             if method == "aclose":
                 transport.close()
             await trio.sleep_forever()
+
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await serve()
     matching, rest = caught.value.split(KeyboardInterrupt)
     assert matching is not None
     assert rest is None

@@ -253,9 +253,7 @@ async def test_pieces_of_odd_sizes_keep_their_order(ends: Ends) -> None:
 
 
 # A memory stream never makes its sender wait; how much is read ahead of it is in `test_stream_transport`.
-@pytest.mark.parametrize(
-    "ends", ["tcp", "unix", "lockstep-stream", "socket-stream", "tls-stream"], indirect=True
-)
+@pytest.mark.parametrize("ends", ["tcp", "unix", "lockstep-stream", "socket-stream", "tls-stream"], indirect=True)
 async def test_a_connection_that_does_not_read_stops_its_peer(ends: Ends) -> None:
     transport, peer = ends()
     async with trio.open_nursery() as nursery:
@@ -272,11 +270,30 @@ async def test_a_connection_that_does_not_read_stops_its_peer(ends: Ends) -> Non
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize(
-    "ends", ["tcp", "unix", "lockstep-stream", "socket-stream"], indirect=True
-)
+@pytest.mark.parametrize("ends", ["tcp", "unix", "lockstep-stream", "socket-stream"], indirect=True)
 async def test_a_peer_that_does_not_read_is_heard_all_the_same(ends: Ends) -> None:
     transport, peer = ends()
     await fill(transport)
     peer.send(b"stop")
     assert await receive(transport, 4) == b"stop"
+
+
+async def test_of_two_tasks_that_begin_to_wait_at_once_one_is_busy(ends: Ends) -> None:
+    transport, peer = ends()
+    outcomes: list[str] = []
+
+    async def wait() -> None:
+        try:
+            await transport.wait_readable()
+        except trio.BusyResourceError:
+            outcomes.append("busy")
+        else:
+            outcomes.append("woken")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(wait)
+        nursery.start_soon(wait)
+        await wait_all_tasks_blocked()
+        assert outcomes == ["busy"]
+        peer.send(b"x")
+    assert outcomes == ["busy", "woken"]

@@ -20,7 +20,7 @@ from tests.net.transporting import CEILING, content, fill, receive, send, send_s
 
 over_bounded = pytest.mark.parametrize("ends", BOUNDED, indirect=True)
 over_resetting = pytest.mark.parametrize("ends", RESETTING, indirect=True)
-over_bounded_resetting = pytest.mark.parametrize("ends", sorted({*BOUNDED} & {*RESETTING}), indirect=True)
+over_bounded_resetting = pytest.mark.parametrize("ends", [each for each in BOUNDED if each in RESETTING], indirect=True)
 
 
 # ---- send_nowait
@@ -289,7 +289,7 @@ async def test_what_the_peer_reads_is_delivered(ends: Ends) -> None:
     full = transport.undelivered_bytes()
     if full is None:
         pytest.skip("nobody can tell")
-    assert 0 < full
+    assert full > 0
     half = len(taken) // 2
     assert await peer.read(half) == taken[:half]
     await wait_all_tasks_blocked()
