@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import socket
 import ssl
@@ -10,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+import pytest
 import trio
 import trio.testing
 import trustme
@@ -35,6 +37,20 @@ HALF_CLOSING = ("tcp", "unix", "memory-stream", "lockstep-stream", "socket-strea
 RESETTING = ("tcp", "socket-stream", "tls-stream")
 # An abort is an error or a loss of bytes for the peer; the others deliver everything they have taken and end.
 SHOWING_ABORT = ("tcp", "lockstep-stream", "socket-stream", "tls-stream")
+
+
+def _over(*kinds: str) -> pytest.MarkDecorator:
+    """Run a test that uses `ends`, or a fixture made of it, over these kinds only."""
+    return pytest.mark.parametrize("ends", kinds, indirect=True)
+
+
+over_sockets = _over(*SOCKETS)
+over_bounded = _over(*BOUNDED)
+over_half_closing = _over(*HALF_CLOSING)
+over_resetting = _over(*RESETTING)
+over_showing_abort = _over(*SHOWING_ABORT)
+over_bounded_half_closing = _over(*(kind for kind in BOUNDED if kind in HALF_CLOSING))
+over_bounded_resetting = _over(*(kind for kind in BOUNDED if kind in RESETTING))
 
 # What an abrupt end of the side under test is to these peers.
 ERRORS_OF_PEERS = (ConnectionResetError, trio.BrokenResourceError)
@@ -110,19 +126,36 @@ class StreamPeer:
     def __init__(self, stream: trio.abc.Stream, nursery: trio.Nursery) -> None:
         self.stream = stream
         self.poured = 0
+        self._is_ready = trio.Event()
+        self._is_refused = False
         self._told, todo = trio.open_memory_channel[Callable[[], Awaitable[object]]](1000)
         nursery.start_soon(self._obey, todo)
 
     async def _obey(self, todo: trio.MemoryReceiveChannel[Callable[[], Awaitable[object]]]) -> None:
+        # The end under test may go meanwhile, and its test looks there.
+        with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+            await self._shake_hands()
+            async for act in todo:
+                await act()
+
+    async def _shake_hands(self) -> None:
+        # By one task: if it fails, all others that want to shake hands wait for ever.
         try:
             if isinstance(self.stream, trio.SSLStream):
                 await self.stream.do_handshake()
-            async for act in todo:
-                await act()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the end under test has gone, and its test looks there
+        except trio.BrokenResourceError:
+            self._is_refused = True
+            raise
+        finally:
+            self._is_ready.set()
+
+    async def _be_ready(self) -> None:
+        await self._is_ready.wait()
+        if self._is_refused:
+            raise trio.BrokenResourceError
 
     async def read(self, count: int) -> bytes:
+        await self._be_ready()
         data = bytearray()
         while len(data) < count:
             chunk = await self.stream.receive_some(count - len(data))
@@ -132,6 +165,7 @@ class StreamPeer:
         return bytes(data)
 
     async def drop(self, count: int | None = None, *, at_once: int = 1 << 18) -> int:
+        await self._be_ready()
         dropped = 0
         while count is None or dropped < count:
             got = len(await self.stream.receive_some(at_once if count is None else min(at_once, count - dropped)))
@@ -144,11 +178,12 @@ class StreamPeer:
         self._told.send_nowait(functools.partial(self.stream.send_all, data))
 
     async def send_all(self, data: bytes) -> None:
+        await self._be_ready()
         await self.stream.send_all(data)
 
     async def pour(self) -> None:
         while True:
-            await self.stream.send_all(bytes(PIECE))
+            await self.send_all(bytes(PIECE))
             self.poured += PIECE
 
     def finish(self) -> None:

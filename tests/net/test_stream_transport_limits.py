@@ -253,6 +253,29 @@ async def test_a_tls_handshake_that_never_comes_does_not_hold_a_close(
     assert trio.current_time() - began <= CLOSE_WITHIN
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_a_close_waits_for_nothing_where_a_tls_handshake_has_failed(
+    carriers: Carriers, is_known: bool, autojump_clock: MockClock
+) -> None:
+    """One task fails to shake hands, and the other waits for it to succeed, for ever."""
+    ours, theirs = memory_stream_pair()
+    server, _ = tls_pair(ours, theirs)
+    transport = carriers.carry(server)
+    send_some(transport, b"greetings")
+    await wait_all_tasks_blocked()
+    began = trio.current_time()
+    if not is_known:
+        transport.close()
+    await theirs.send_all(b"HELO h\r\n")
+    if is_known:
+        with pytest.raises(ConnectionGone):
+            await receive(transport, 1)
+        transport.close()
+    while await theirs.receive_some(1 << 16):
+        pass
+    assert trio.current_time() == began
+
+
 async def test_a_connection_that_only_sends_shakes_hands_too(carriers: Carriers) -> None:
     server, client = tls_pair(*memory_stream_pair())
     transport = carriers.carry(server)

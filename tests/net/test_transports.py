@@ -10,12 +10,8 @@ import trio
 from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 
 from ktrio.net.errors import ConnectionGone
-from tests.net.peers import HALF_CLOSING, RESETTING, Ends
+from tests.net.peers import Ends, over_bounded, over_bounded_half_closing, over_half_closing, over_resetting
 from tests.net.transporting import CEILING, content, fill, receive, send
-
-over_half_closing = pytest.mark.parametrize("ends", HALF_CLOSING, indirect=True)
-over_resetting = pytest.mark.parametrize("ends", RESETTING, indirect=True)
-
 
 # ---- receive_nowait
 
@@ -253,7 +249,7 @@ async def test_pieces_of_odd_sizes_keep_their_order(ends: Ends) -> None:
 
 
 # A memory stream never makes its sender wait; how much is read ahead of it is in `test_stream_transport`.
-@pytest.mark.parametrize("ends", ["tcp", "unix", "lockstep-stream", "socket-stream", "tls-stream"], indirect=True)
+@over_bounded
 async def test_a_connection_that_does_not_read_stops_its_peer(ends: Ends) -> None:
     transport, peer = ends()
     async with trio.open_nursery() as nursery:
@@ -270,7 +266,7 @@ async def test_a_connection_that_does_not_read_stops_its_peer(ends: Ends) -> Non
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("ends", ["tcp", "unix", "lockstep-stream", "socket-stream"], indirect=True)
+@over_bounded_half_closing
 async def test_a_peer_that_does_not_read_is_heard_all_the_same(ends: Ends) -> None:
     transport, peer = ends()
     await fill(transport)

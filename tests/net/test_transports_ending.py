@@ -12,14 +12,17 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from ktrio.net.errors import ConnectionGone
 from ktrio.net.transport import SendfileUnsupportedError
-from tests.net.peers import BOUNDED, ERRORS_OF_PEERS, HALF_CLOSING, RESETTING, SHOWING_ABORT, Ends
+from tests.net.peers import (
+    BOUNDED,
+    ERRORS_OF_PEERS,
+    Ends,
+    over_bounded,
+    over_bounded_half_closing,
+    over_half_closing,
+    over_resetting,
+    over_showing_abort,
+)
 from tests.net.transporting import Watch, content, fill, receive, send, send_some
-
-over_bounded = pytest.mark.parametrize("ends", BOUNDED, indirect=True)
-over_bounded_half_closing = pytest.mark.parametrize("ends", [e for e in BOUNDED if e in HALF_CLOSING], indirect=True)
-over_half_closing = pytest.mark.parametrize("ends", HALF_CLOSING, indirect=True)
-over_resetting = pytest.mark.parametrize("ends", RESETTING, indirect=True)
-
 
 # ---- watch
 
@@ -363,7 +366,7 @@ async def test_closing_a_lost_connection_is_no_error(ends: Ends) -> None:
 # ---- abort
 
 
-@pytest.mark.parametrize("ends", SHOWING_ABORT, indirect=True)
+@over_showing_abort
 async def test_an_abort_is_an_error_or_an_early_end_for_the_peer(ends: Ends, mock_clock: MockClock) -> None:
     transport, peer = ends()
     taken = await fill(transport)

@@ -15,13 +15,16 @@ from trio.testing import assert_checkpoints, wait_all_tasks_blocked
 from ktrio.net._slices import Data
 from ktrio.net.errors import ConnectionGone
 from ktrio.net.transport import SendfileUnsupportedError
-from tests.net.peers import BOUNDED, ERRORS_OF_PEERS, RESETTING, SOCKETS, Ends
+from tests.net.peers import (
+    ERRORS_OF_PEERS,
+    SOCKETS,
+    Ends,
+    over_bounded,
+    over_bounded_resetting,
+    over_resetting,
+    over_sockets,
+)
 from tests.net.transporting import CEILING, content, fill, receive, send, send_some
-
-over_bounded = pytest.mark.parametrize("ends", BOUNDED, indirect=True)
-over_resetting = pytest.mark.parametrize("ends", RESETTING, indirect=True)
-over_bounded_resetting = pytest.mark.parametrize("ends", [each for each in BOUNDED if each in RESETTING], indirect=True)
-
 
 # ---- send_nowait
 
@@ -240,7 +243,6 @@ async def test_a_piece_of_a_file_is_sent_or_the_transport_says_that_it_does_not(
     assert await peer.read(sent + 6) == content(100_000)[1000 : 1000 + sent] + b"behind"
 
 
-over_sockets = pytest.mark.parametrize("ends", SOCKETS, indirect=True)
 does_sendfile = pytest.mark.skipif(not hasattr(os, "sendfile"), reason="this platform has no sendfile")
 
 
