@@ -188,7 +188,7 @@ class StreamTransport:
             return
         self._closed = True
         self.unwatch()
-        self.limit(trio.current_time() + within)
+        self.limit(trio.current_time() + (0 if self._lost else within))
         for waiting in (self._readable, self._writable, self._room_to_read, self._work):
             waiting.unpark_all()
 
@@ -269,6 +269,8 @@ class StreamTransport:
         if not isinstance(error, trio.BrokenResourceError):
             _log.error("the stream %r raised", self._stream, exc_info=error)
         self._lost = True
+        if self._closed:  # nothing to wait for, least of all another task's attempt at the same TLS handshake
+            self.limit(trio.current_time())
         self._to_send.clear()
         self._readable.unpark_all()
         self._writable.unpark_all()
