@@ -241,6 +241,8 @@ class Ends:
             transport.abort()
             if isinstance(peer, StreamPeer):
                 await trio.aclose_forcefully(peer.stream)
+            else:
+                peer.close()
 
     def _make(self, **options: int) -> tuple[Transport, Peer | StreamPeer]:
         if self.kind in SOCKETS:

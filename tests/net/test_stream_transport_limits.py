@@ -72,8 +72,8 @@ async def test_the_send_buffer_is_a_ceiling(carriers: Carriers) -> None:
     assert transport.undelivered_bytes() == SEND_BUFFER
     taken = SEND_BUFFER + len(await fill(transport))
     assert taken <= SEND_BUFFER + SEND_SLICE
-    for _ in range(taken):
-        assert len(await theirs.receive_some(1)) == 1
+    for _ in range(taken // 16):
+        assert len(await theirs.receive_some(16)) == 16
     await wait_all_tasks_blocked()
     assert transport.undelivered_bytes() == 0
     assert foreign.largest_send <= SEND_SLICE
@@ -261,6 +261,7 @@ async def test_a_close_waits_for_nothing_where_a_tls_handshake_has_failed(
     ours, theirs = memory_stream_pair()
     server, _ = tls_pair(ours, theirs)
     transport = carriers.carry(server)
+    await wait_all_tasks_blocked()
     send_some(transport, b"greetings")
     await wait_all_tasks_blocked()
     began = trio.current_time()
