@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import random
-from collections.abc import Sequence
 
 import trio
 from trio.testing import wait_all_tasks_blocked
@@ -64,7 +63,7 @@ async def fill(transport: Transport) -> bytes:
     return bytes(taken)
 
 
-def send_some(transport: Transport, *buffers: Sequence[int] | Data) -> None:
+def send_some(transport: Transport, *buffers: Data) -> None:
     """All of it, at once: there must be room."""
     whole = [bytes(each) for each in buffers]
     assert transport.send_nowait(whole) == sum(map(len, whole))
