@@ -11,7 +11,8 @@ import sys
 import pytest
 import trio
 
-from tests.server.harness import Client, get
+from ktrio import Headers, Response
+from tests.server.harness import Client, Ended, get
 
 
 def chunked(*chunks: bytes, target: str = "/", end: bytes = b"0\r\n\r\n", fields: tuple[str, ...] = ()) -> bytes:
@@ -51,6 +52,28 @@ async def pieces(*given: bytes):
     """An async generator of them."""
     for piece in given:
         yield piece
+
+
+def echo(kind):
+    """A handler that gives back what comes, as it comes."""
+
+    async def handler(request):
+        async def make():
+            async for piece in request.body:
+                yield piece
+
+        return Response(body=kind(make()))
+
+    return handler
+
+
+def answering(make, **fields: str):
+    """A handler whose answer has what `make()` makes for a body."""
+
+    async def handler(request):
+        return Response(headers=Headers(fields), body=make())
+
+    return handler
 
 
 class Stream:
@@ -103,3 +126,12 @@ async def read_chunk(client: Client) -> bytes:
     data = await client.read(size)
     assert not size or await client.read(2) == b"\r\n"
     return data
+
+
+async def read_statuses(client: Client) -> list[int]:
+    """Those of the whole answers that come until the connection ends."""
+    statuses = []
+    with contextlib.suppress(Ended):
+        while True:
+            statuses.append((await client.read_reply()).status)
+    return statuses

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import pairwise
 
 import pytest
 import trio
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from trio.testing import assert_checkpoints
 
 import ktrio
-from ktrio import Limits, QueueOptions, Response
+from ktrio import Limits, Response
 from tests.protocols.bodies import chunked, sized
 from tests.server.harness import GET, Client, get, post, run_bounded, settle
 
@@ -41,9 +42,7 @@ def collector():
 
 @both_framings
 @pytest.mark.parametrize("size", [0, 1, 1000, 64 * KIB, 64 * KIB + 1, 3000 * KIB])
-async def test_pieces_are_the_body_and_none_is_empty_or_longer_than_64_kib(
-    start_http, connect, collector, make, size
-):
+async def test_pieces_are_the_body_and_none_is_empty_or_longer_than_64_kib(start_http, connect, collector, make, size):
     body = bytes(index % 251 for index in range(size))
     client = await connect(await start_http(collector, limits=MUCH))
     for _ in range(2):
@@ -72,7 +71,7 @@ def test_any_split_of_the_bytes_gives_the_same_body(chunks, cuts, is_chunked):
             sock = trio.socket.socket()
             await sock.connect((server.addresses[0].host, server.addresses[0].port))
             client = Client(sock._sock)
-            for begin, end in zip(at, at[1:], strict=False):
+            for begin, end in pairwise(at):
                 await client.send(wire[begin:end])
                 await settle()
             assert (await client.read_reply()).body == b"".join(chunks)
@@ -157,8 +156,7 @@ async def test_second_loop_goes_on_where_the_first_was_left(start_http, connect,
             got.append(piece)
             break
         got.append(b"|")
-        async for piece in request.body:
-            got.append(piece)
+        got.extend([piece async for piece in request.body])
         return Response()
 
     client = await connect(await start_http(handler, limits=MUCH))
@@ -192,8 +190,7 @@ async def test_two_iterators_take_turns(start_http, connect):
 
     async def handler(request):
         first, second = aiter(request.body), aiter(request.body)
-        for iterator in [first, second, first]:
-            got.append(await anext(iterator))
+        got.extend([await anext(iterator) for iterator in [first, second, first]])
         for iterator in [first, second]:
             with pytest.raises(StopAsyncIteration):
                 await anext(iterator)
@@ -267,136 +264,3 @@ async def test_loop_after_the_read_of_an_empty_body_finds_nothing(start_http, co
     for request in [GET, post(b""), chunked()]:
         assert (await client.ask(request)).status == 200
     assert got == []
-
-
-# -- Tasks and cancellation
-
-
-@both_framings
-async def test_cancelled_wait_has_taken_nothing(start_http, connect, mock_clock, make):
-    """Again and again, with the wire cut anywhere: in a chunk, in its size, in a line end."""
-    got, given_up = [], 0
-
-    async def handler(request):
-        nonlocal given_up
-        while True:
-            with trio.move_on_after(0.1) as scope:
-                async for piece in request.body:
-                    got.append(piece)
-            if not scope.cancelled_caught:
-                return Response(body=b"".join(got))
-            given_up += 1
-
-    client = await connect(await start_http(handler))
-    head, body = make(b"abcdefghij").split(b"\r\n\r\n", 1)
-    await client.send(head + b"\r\n\r\n")
-    for byte in body:
-        await settle()
-        mock_clock.jump(0.1)
-        await settle()
-        await client.send(bytes([byte]))
-    assert (await client.read_reply()).body == b"abcdefghij"
-    assert given_up == len(body)
-
-
-async def test_read_after_a_loop_that_was_cancelled_before_its_first_piece_has_it_all(
-    start_http, connect, mock_clock
-):
-    async def handler(request):
-        with trio.move_on_after(1) as scope:
-            async for _piece in request.body:
-                raise AssertionError
-        assert scope.cancelled_caught
-        return Response(body=await request.read())
-
-    client = await connect(await start_http(handler))
-    await client.send(sized(6))
-    await settle()
-    mock_clock.jump(1)
-    await settle()
-    await client.send(b"abcdef")
-    assert (await client.read_reply()).body == b"abcdef"
-
-
-@both_framings
-async def test_cancelled_read_has_lost_nothing(start_http, connect, mock_clock, make):
-    async def handler(request):
-        with trio.move_on_after(1) as scope:
-            await request.read()
-        assert scope.cancelled_caught
-        return Response(body=await request.read())
-
-    client = await connect(await start_http(handler))
-    wire = make(b"abcdef")
-    await client.send(wire[:-9], wire[-9:-3])
-    await settle()
-    mock_clock.jump(1)
-    await settle()
-    await client.send(wire[-3:])
-    assert (await client.read_reply()).body == b"abcdef"
-
-
-async def test_two_tasks_at_once_are_an_error_of_the_second(start_http, connect):
-    """`trio.BusyResourceError`; the first does not notice."""
-    refused = trio.Event()
-
-    async def handler(request):
-        got = []
-
-        async def take():
-            async for piece in request.body:
-                got.append(piece)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(take)
-            await settle()
-            with pytest.raises(trio.BusyResourceError):
-                await anext(aiter(request.body))
-            with pytest.raises(trio.BusyResourceError):
-                await request.read()
-            refused.set()
-        return Response(body=b"".join(got))
-
-    client = await connect(await start_http(handler))
-    await client.send(sized(6))
-    await refused.wait()
-    await client.send(b"abc", b"def")
-    assert (await client.read_reply()).body == b"abcdef"
-
-
-@both_framings
-async def test_child_task_may_read(start_http, connect, make):
-    async def handler(request):
-        send, receive = trio.open_memory_channel[bytes](0)
-
-        async def feed():
-            async with send:
-                async for piece in request.body:
-                    await send.send(piece)
-
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(feed)
-            return Response(body=b"".join([piece async for piece in receive]))
-
-    client = await connect(await start_http(handler, queue=QueueOptions(max_active=1)))
-    for _ in range(2):
-        wire = make(b"x" * 1000)
-        await client.send(wire[:-500])
-        await settle()
-        await client.send(wire[-500:])
-        assert (await client.read_reply()).body == b"x" * 1000
-    assert client.is_open
-
-
-async def test_slot_is_given_back_while_the_handler_waits_for_the_body(start_http, connect, collector):
-    """`max_active` limits handlers at work, never slow peers."""
-    server = await start_http(collector, queue=QueueOptions(max_active=1, capacity=1))
-    slow = [await connect(server) for _ in range(5)]
-    for client in slow:
-        await client.send(sized(6), b"abc")
-        await settle()
-    other = await connect(server)
-    assert (await other.ask(post(b"now"))).body == b"now"
-    for client in slow:
-        await client.send(b"def")
-        assert (await client.read_reply()).status == 200
