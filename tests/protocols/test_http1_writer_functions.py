@@ -9,7 +9,7 @@ import trio
 from trio.testing import assert_checkpoints
 
 from ktrio import Headers, QueueOptions, Response
-from tests.protocols.bodies import both_kinds, read_chunk, read_statuses
+from tests.protocols.bodies import both_kinds, read_chunk
 from tests.server.harness import GET, Ended, advance, get, settle, trickle
 
 MIB = 1 << 20
@@ -221,8 +221,8 @@ async def test_send_that_was_cancelled_breaks_the_answer_off(start_http, connect
     assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
-async def test_send_that_was_cancelled_before_it_began_never_spoils_the_framing(start_http, connect):
-    """Whatever it is that comes, it is no answer without a head, and no chunk with a hole."""
+async def test_send_that_was_cancelled_before_it_began_has_sent_nothing(start_http, connect):
+    """Neither a head without its answer nor an answer without its head."""
 
     async def write(send):
         for piece in [b"one", b"two"]:
@@ -232,8 +232,36 @@ async def test_send_that_was_cancelled_before_it_began_never_spoils_the_framing(
         await send(b"three")
 
     client = await connect(await start_http(writing(write)))
+    for _ in range(2):
+        reply = await client.ask()
+        assert (reply.status, reply.chunks) == (200, [b"three"])
+    assert client.is_open
+
+
+@pytest.mark.parametrize("together", [False, True])
+async def test_child_that_sends_may_be_cancelled(start_http, connect, mock_clock, together):
+    """A heartbeat: it ends with its nursery, also in the very turn in which it would have sent."""
+
+    async def write(send):
+        async def beat():
+            while True:
+                await trio.sleep(1)
+                await send(b"beat")
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(beat)
+            await trio.sleep(2 if together else 1.5)
+            nursery.cancel_scope.cancel()
+        await send(b"end")
+
+    client = await connect(await start_http(writing(write)))
     await client.send(GET)
-    assert await read_statuses(client) in ([200], [500], [])
+    await advance(mock_clock, 1)
+    await advance(mock_clock, 1)
+    reply = await client.read_reply()
+    assert (reply.status, reply.chunks[-1]) == (200, b"end")
+    assert set(reply.chunks[:-1]) == {b"beat"}
+    assert client.is_open
 
 
 async def test_writer_that_swallows_the_peers_going_is_no_error(start_http, connect, caplog):

@@ -219,7 +219,7 @@ class ResponseWriter:
         Raises:
           trio.BusyResourceError: another task sends.
           RuntimeError: the writer function has ended.
-          ResponseError: more than the ``Content-Length`` said; or an earlier ``send`` was cancelled.
+          ResponseError: more than the ``Content-Length`` said; or an earlier piece was cancelled half way.
           TypeError: no bytes.
           ConnectionGone: the peer is gone; leave it unhandled.
         """
@@ -235,7 +235,7 @@ class ResponseWriter:
 
     async def _send_piece(self, data: object) -> None:
         if not isinstance(data, bytes):
-            raise TypeError(f"a piece of a response's body is bytes, not {data!r:.100}")
+            raise TypeError(f"a piece of a response's body is bytes, not {type(data).__name__}")
         self._check_unbroken()
         self._render_now()
         framed = self._exchange.send_body(data)
@@ -247,19 +247,24 @@ class ResponseWriter:
 
     async def _send_buffers(self, *framed: bytes) -> None:
         """Send these, and before them what has not been sent of the head."""
-        buffers = [each for each in (self._unsent, *framed) if each]
+        connection, unsent = self._connection, self._unsent
+        buffers = [each for each in (unsent, *framed) if each]
         self._unsent = b""
         self._begin_answer()
+        before = connection.bytes_sent
         try:
-            await self._connection.send_all(buffers, parked=False)
+            await connection.send_all(buffers, parked=False)
         except trio.Cancelled:
-            self._is_broken = True
+            if connection.bytes_sent > before:
+                self._is_broken = True
+            else:  # nothing of it went out: it was never sent
+                self._unsent = unsent
             raise
 
     def _check_unbroken(self) -> None:
-        """How much of a piece went out before its send was cancelled nobody knows: what follows would be part of it."""
+        """Was a piece cancelled when a part of it had gone out? What follows it would pass for its rest."""
         if self._is_broken:
-            raise ResponseError("a piece of the body was cancelled while it was sent, so nothing can follow it")
+            raise ResponseError("a piece of the body was cancelled when a part of it was sent: nothing can follow")
 
     def _render_now(self) -> None:
         render, self._render = self._render, None
