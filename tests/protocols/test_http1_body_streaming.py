@@ -14,7 +14,7 @@ from trio.testing import assert_checkpoints
 import ktrio
 from ktrio import Limits, Response
 from tests.protocols.bodies import chunked, sized
-from tests.server.harness import GET, Client, get, post, run_bounded, settle
+from tests.server.harness import GET, Client, Ended, get, post, run_bounded, settle
 
 KIB = 1024
 MUCH = Limits(body_bytes=8 << 20)
@@ -264,3 +264,56 @@ async def test_loop_after_the_read_of_an_empty_body_finds_nothing(start_http, co
     for request in [GET, post(b""), chunked()]:
         assert (await client.ask(request)).status == 200
     assert got == []
+
+
+# -- The rest that nobody wanted
+
+
+@both_framings
+async def test_small_rest_is_dropped_and_the_connection_stays(start_http, connect, make):
+    """RFC 9112 section 9.3; it is never read as the next request."""
+    seen = []
+
+    async def handler(request):
+        seen.append(request.target)
+        async for _piece in request.body:
+            break
+        return Response(body=b"enough")
+
+    client = await connect(await start_http(handler))
+    for _ in range(3):
+        await client.send(make(get("/smuggled") * 1000) + GET)
+        assert [reply.body for reply in await client.read_replies(2)] == [b"enough"] * 2
+    assert client.is_open
+    assert seen == ["/"] * 6
+
+
+async def test_large_rest_closes_and_the_answer_is_read_whole(start_http, connect):
+    """More than 64 KiB is not worth a connection (RFC 9112 section 9.6)."""
+
+    async def handler(request):
+        await anext(aiter(request.body))
+        return Response(403, body=b"enough" * 2000)
+
+    client = await connect(await start_http(handler, limits=Limits(body_bytes=1 << 30)))
+    await client.send(sized(10_000_000), b"x" * 30_000)
+    await settle()
+    await client.send(b"x" * 20_000)
+    reply = await client.read_reply()
+    assert (reply.status, reply.says_close, reply.body) == (403, True, b"enough" * 2000)
+    assert await client.read_end() == "fin"
+
+
+async def test_rest_that_breaks_ends_the_connection_behind_the_answer(start_http, connect):
+    async def handler(request):
+        async for _piece in request.body:
+            break
+        return Response(body=b"enough")
+
+    client = await connect(await start_http(handler))
+    await client.send(chunked(b"abc", end=b""))
+    assert (await client.read_reply()).body == b"enough"
+    await client.send(b"zz\r\n" + get("/smuggled"))
+    with pytest.raises(Ended) as end:
+        await client.read_reply()
+    assert end.value.data == b""

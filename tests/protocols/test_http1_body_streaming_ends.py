@@ -1,4 +1,4 @@
-"""`request.body` by ``async for`` when it does not end well: limits, deadlines, peers that leave, bodies not wanted."""
+"""`request.body` by ``async for`` when it does not end well: limits, deadlines, peers that leave, back-pressure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import trio
 
 from ktrio import BadRequest, BodyTooLarge, HttpError, Limits, Response
 from tests.protocols.bodies import chunked, in_chunks, sized
-from tests.server.harness import GET, LATE, Ended, advance, get, post, settle
+from tests.server.harness import LATE, advance, get, post, settle
 
 KIB = 1024
 
@@ -358,56 +358,3 @@ async def test_what_a_handler_does_not_read_stays_with_its_peer(start_http, conn
     while sent < 64 << 20:
         sent += await client.sock.send(b"x" * min(64 * KIB, (64 << 20) - sent))
     assert (await client.read_reply()).body == b"%d" % (64 << 20)
-
-
-# -- The rest that nobody wanted
-
-
-@both_framings
-async def test_small_rest_is_dropped_and_the_connection_stays(start_http, connect, make):
-    """RFC 9112 section 9.3; it is never read as the next request."""
-    seen = []
-
-    async def handler(request):
-        seen.append(request.target)
-        async for _piece in request.body:
-            break
-        return Response(body=b"enough")
-
-    client = await connect(await start_http(handler))
-    for _ in range(3):
-        await client.send(make(get("/smuggled") * 1000) + GET)
-        assert [reply.body for reply in await client.read_replies(2)] == [b"enough"] * 2
-    assert client.is_open
-    assert seen == ["/"] * 6
-
-
-async def test_large_rest_closes_and_the_answer_is_read_whole(start_http, connect):
-    """More than 64 KiB is not worth a connection (RFC 9112 section 9.6)."""
-
-    async def handler(request):
-        await anext(aiter(request.body))
-        return Response(403, body=b"enough" * 2000)
-
-    client = await connect(await start_http(handler, limits=Limits(body_bytes=1 << 30)))
-    await client.send(sized(10_000_000), b"x" * 30_000)
-    await settle()
-    await client.send(b"x" * 20_000)
-    reply = await client.read_reply()
-    assert (reply.status, reply.says_close, reply.body) == (403, True, b"enough" * 2000)
-    assert await client.read_end() == "fin"
-
-
-async def test_rest_that_breaks_ends_the_connection_behind_the_answer(start_http, connect):
-    async def handler(request):
-        async for _piece in request.body:
-            break
-        return Response(body=b"enough")
-
-    client = await connect(await start_http(handler))
-    await client.send(chunked(b"abc", end=b""))
-    assert (await client.read_reply()).body == b"enough"
-    await client.send(b"zz\r\n" + get("/smuggled"))
-    with pytest.raises(Ended) as end:
-        await client.read_reply()
-    assert end.value.data == b""
