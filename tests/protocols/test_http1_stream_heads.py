@@ -67,6 +67,32 @@ async def test_empty_pieces_do_not_send_the_head_and_an_error_behind_them_is_a_5
 
 
 @both_kinds
+async def test_bare_checkpoint_is_no_wait_and_an_error_behind_it_is_a_500(start_http, connect, kind, caplog):
+    async def make():
+        await trio.lowlevel.checkpoint()
+        await trio.lowlevel.checkpoint()
+        raise Unlucky
+        yield b""
+
+    client = await connect(await start_http(answering(lambda: kind(make()))))
+    assert (await client.ask()).status == 500
+    assert len(caplog.records) == 1
+
+
+@both_kinds
+async def test_head_goes_with_the_first_piece_behind_a_bare_checkpoint(start_http, connect, kind):
+    async def make():
+        await trio.lowlevel.checkpoint()
+        yield b"one"
+        await trio.sleep_forever()
+
+    client = await connect(await start_http(answering(lambda: kind(make()))))
+    await client.send(GET)
+    assert (await first_packet(client)).endswith(b"\r\n\r\n3\r\none\r\n")
+    assert packets_received(client) == 1
+
+
+@both_kinds
 async def test_head_goes_alone_when_the_body_waits_first(start_http, connect, kind):
     """Server-sent events: the client knows at once that it is subscribed."""
     gate = trio.Event()

@@ -169,6 +169,8 @@ class IncomingBody:
 
     async def drop(self) -> bool:
         """Read on and drop, at most `Limits.drain_bytes`, to keep the connection; was that the body's end?"""
+        if self._is_reading:  # a task that a handler has left behind: the body is its, and the connection is done
+            return False
         dropped = 0
         while dropped <= self._limits.drain_bytes:
             data = await self._next_bytes()

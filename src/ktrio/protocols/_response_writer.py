@@ -192,7 +192,7 @@ class ResponseWriter:
         self._is_streaming = True
         try:
             if _is_writer(body):
-                await user_code(call_handler(body, self.send_bytes), self._on_wait)
+                await user_code(call_handler(body, self.send_bytes), self._watch, self._send_head)
             else:
                 await self._iterate(cast("AsyncIterable[bytes]", body))
         finally:
@@ -206,7 +206,7 @@ class ResponseWriter:
     async def _iterate(self, body: AsyncIterable[bytes]) -> None:
         iterator = aiter(body)
         try:
-            while (data := await user_code(anext(iterator, _END), self._on_wait)) is not _END:
+            while (data := await user_code(anext(iterator, _END), self._watch, self._send_head)) is not _END:
                 await self._send_piece(data)
         finally:
             if iterator is not body:  # made for this iteration: nobody else will close it
@@ -239,11 +239,16 @@ class ResponseWriter:
         self._check_unbroken()
         self._render_now()
         framed = self._exchange.send_body(data)
-        if framed or self._unsent:
-            await self._send_buffers(*framed)
-            self._streamed = (self._streamed or 0) + len(data)
-        else:
+        if not framed and not self._unsent:
             await trio.lowlevel.checkpoint()
+            return
+        try:
+            await self._send_buffers(*framed)
+        except trio.Cancelled:
+            if not self._is_broken:
+                self._exchange.unsend_body(len(data))
+            raise
+        self._streamed = (self._streamed or 0) + len(data)
 
     async def _send_buffers(self, *framed: bytes) -> None:
         """Send these, and before them what has not been sent of the head."""
@@ -275,19 +280,22 @@ class ResponseWriter:
         self._connection.become(State.WRITING)
         self._connection.begin_answer()
 
-    def _on_wait(self) -> None:
-        """The body waits for something: its peer is watched, and the head need not wait as well."""
-        connection = self._connection
+    def _watch(self) -> None:
+        """The body lets go of the loop: from now on something may happen to its peer."""
         if not self._is_watching:
             self._is_watching = True
-            connection.watch_peer()
+            self._connection.watch_peer()
             if self.status:
-                connection.begin_answer()
-        if self._unsent:
-            try:
-                sent = connection.send_nowait(self._unsent)
-            except ConnectionGone:
-                return  # the next send tells it, where it can be told
-            if sent:
-                self._unsent = self._unsent[sent:]
-                self._begin_answer()
+                self._connection.begin_answer()
+
+    def _send_head(self) -> None:
+        """The body waits for something; the head, if it is still here, need not."""
+        if not self._unsent:
+            return
+        try:
+            sent = self._connection.send_nowait(self._unsent)
+        except ConnectionGone:
+            return  # the next send tells it, where it can be told
+        if sent:
+            self._unsent = self._unsent[sent:]
+            self._begin_answer()

@@ -258,7 +258,7 @@ class Http1:
             self._tell_outcome(error)
         if not writer.status:
             if expected is None:
-                log.exception("the handler of %s %s gave a response that cannot be sent", head.method, head.target)
+                log.exception("the response to %s %s cannot be sent", head.method, head.target)
             await self._say_error(
                 expected or InternalError("The server met an unexpected error."),
                 head_only=head.method == "HEAD",
