@@ -106,7 +106,7 @@ def test_rows_are_aligned_whatever_is_in_them() -> None:
 
 
 def test_name_of_a_socket_forges_no_line() -> None:
-    text = table(counts(open=1), [connection(local="unix:/tmp/a\n\x1b[2Jb")])
+    text = table(counts(open=1), [connection(local="unix:/run/a\n\x1b[2Jb")])
     assert len(text.splitlines()) == 3
-    assert "unix:/tmp/a\\n\\x1b[2Jb" in text
+    assert "unix:/run/a\\n\\x1b[2Jb" in text
     assert printable("aä\n") == "aä\\n"

@@ -1,4 +1,4 @@
-"""What the socket tests share: real socket pairs, connections over them, and a peer that reads and writes by itself.
+"""What these tests share: real socket pairs, transports of every kind, and connections over them.
 
 Where time matters it is `mock_clock` (no autojump: a socket with bytes under way looks like "everything is blocked"),
 moved by hand after `wait_all_tasks_blocked`; pytest-trio uses it only for tests that name it themselves.
@@ -7,8 +7,7 @@ moved by hand after `wait_all_tasks_blocked`; pytest-trio uses it only for tests
 from __future__ import annotations
 
 import socket
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -17,58 +16,7 @@ import trio
 from ktrio.net.connection import Connection
 from ktrio.net.deadlines import Timeouts
 from ktrio.net.readiness import Readiness
-from ktrio.net.socket_transport import SocketTransport
-
-Pair = tuple[socket.socket, socket.socket]
-
-
-@dataclass
-class Peer:
-    """The other end of a connection under test."""
-
-    sock: socket.socket
-
-    async def read(self, count: int) -> bytes:
-        """Exactly so many bytes, or fewer at the end."""
-        data = bytearray()
-        while len(data) < count:
-            try:
-                chunk = self.sock.recv(min(count - len(data), 1 << 18))
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(self.sock)
-                continue
-            if not chunk:
-                break
-            data += chunk
-        return bytes(data)
-
-    async def drop(self, count: int | None = None, *, at_once: int = 1 << 18) -> int:
-        """Read and forget so many bytes, or all to the end; how many there were. Memory stays flat."""
-        buffer = memoryview(bytearray(at_once))
-        dropped = 0
-        while count is None or dropped < count:
-            try:
-                got = self.sock.recv_into(buffer[: at_once if count is None else min(at_once, count - dropped)])
-            except BlockingIOError:
-                await trio.lowlevel.wait_readable(self.sock)
-                continue
-            if not got:
-                break
-            dropped += got
-        return dropped
-
-    def send(self, data: bytes) -> None:
-        assert self.sock.send(data) == len(data)
-
-    def finish(self) -> None:
-        self.sock.shutdown(socket.SHUT_WR)
-
-    def close(self) -> None:
-        self.sock.close()
-
-    def reset(self) -> None:
-        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self.sock.close()
+from tests.net.peers import EVERY, Ends, Pair, Peer, StreamPeer
 
 
 @pytest.fixture
@@ -135,38 +83,54 @@ async def _run(readiness: Readiness, *, task_status: trio.TaskStatus[None]) -> N
     await readiness.run(task_status=task_status)
 
 
+@pytest.fixture(params=EVERY)
+async def ends(
+    request: pytest.FixtureRequest, tcp_pair: Callable[..., Pair], unix_pair: Callable[..., Pair], nursery: trio.Nursery
+) -> AsyncIterator[Ends]:
+    """A function that makes a transport and its peer: of every kind, or of those that a test names (`indirect`)."""
+    ends = Ends(request.param, tcp_pair, unix_pair, nursery)
+    await nursery.start(_run, ends.readiness)
+    await nursery.start(ends.carriers.run)
+    yield ends
+    await ends.leave()
+
+
 @dataclass
 class Maker:
     """Makes connections under test."""
 
-    make_pair: Callable[..., Pair]
-    readiness: Readiness = field(default_factory=Readiness)
+    ends: Ends
     draining: trio.Event = field(default_factory=trio.Event)
 
-    def __call__(self, *, timeouts: Timeouts | None = None, **options: int) -> tuple[Connection, Peer]:
-        ours, theirs = self.make_pair(**options)
+    @property
+    def readiness(self) -> Readiness:
+        return self.ends.readiness
+
+    def __call__(self, *, timeouts: Timeouts | None = None, **options: int) -> tuple[Connection, Peer | StreamPeer]:
+        transport, peer = self.ends(**options)
         connection = Connection(
-            SocketTransport(ours, self.readiness),
+            transport,
             peer="127.0.0.1:1000",
             local="127.0.0.1:2000",
             timeouts=timeouts or Timeouts(),
             now=trio.current_time(),
             draining=self.draining,
         )
-        return connection, Peer(theirs)
+        return connection, peer
 
 
 @pytest.fixture
-async def connect(tcp_pair: Callable[..., Pair], nursery: trio.Nursery) -> Maker:
+async def connect(
+    tcp_pair: Callable[..., Pair], unix_pair: Callable[..., Pair], nursery: trio.Nursery
+) -> AsyncIterator[Maker]:
     """A function that makes a connection over TCP and its peer."""
-    maker = Maker(tcp_pair)
-    await nursery.start(_run, maker.readiness)
-    return maker
+    ends = Ends("tcp", tcp_pair, unix_pair, nursery)
+    await nursery.start(_run, ends.readiness)
+    yield Maker(ends)
+    await ends.leave()
 
 
 @pytest.fixture
-async def connect_any(socket_pair: Callable[..., Pair], nursery: trio.Nursery) -> Maker:
-    """The same, once over TCP and once over unix sockets."""
-    maker = Maker(socket_pair)
-    await nursery.start(_run, maker.readiness)
-    return maker
+def connect_any(ends: Ends) -> Maker:
+    """The same over every kind of transport, or over those that a test names by `ends` (`indirect`)."""
+    return Maker(ends)

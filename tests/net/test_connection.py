@@ -13,6 +13,7 @@ from ktrio.net.connection import LINGER_BYTES, Connection, State
 from ktrio.net.deadlines import WINDOW, Phase, Timeouts
 from ktrio.net.errors import ConnectionGone
 from ktrio.net.socket_transport import SocketTransport
+from tests.net.peers import RESETTING, over_bounded, over_half_closing, over_resetting
 
 
 class Books:
@@ -93,6 +94,7 @@ async def test_end_keeps_the_first_reason(connect) -> None:
 # ---- receive
 
 
+@over_half_closing
 async def test_receive_gives_what_is_there_then_waits_then_the_end(connect_any) -> None:
     connection, peer = connect_any()
     peer.send(b"hello")
@@ -117,12 +119,15 @@ async def test_receive_gives_what_is_there_then_waits_then_the_end(connect_any) 
     assert connection.bytes_received == 10
 
 
+@over_half_closing
 async def test_receive_nowait_tells_nothing_from_the_end(connect_any) -> None:
     connection, peer = connect_any()
     assert connection.receive_nowait() is None
     peer.send(b"x")
+    await wait_all_tasks_blocked()
     assert connection.receive_nowait() == b"x"
     peer.finish()
+    await wait_all_tasks_blocked()
     assert connection.receive_nowait() == b""
     assert connection.half_closed
 
@@ -139,9 +144,10 @@ async def test_receive_checkpoints_whether_or_not_there_is_anything(connect, wai
 
 
 @pytest.mark.parametrize("wait_first", [False, True])
-async def test_a_cancelled_receive_takes_nothing(connect, wait_first: bool) -> None:
-    connection, peer = connect()
+async def test_a_cancelled_receive_takes_nothing(connect_any, wait_first: bool) -> None:
+    connection, peer = connect_any()
     peer.send(b"kept")
+    await wait_all_tasks_blocked()
     with trio.CancelScope() as scope:
         scope.cancel()
         await connection.receive(wait_first=wait_first)
@@ -150,11 +156,12 @@ async def test_a_cancelled_receive_takes_nothing(connect, wait_first: bool) -> N
     assert connection.receive_nowait() == b"kept"
 
 
-async def test_receive_parks_only_while_it_waits(connect) -> None:
-    connection, peer = connect()
+async def test_receive_parks_only_while_it_waits(connect_any) -> None:
+    connection, peer = connect_any()
     books = Books()
     connection.waiting = books.waiting
     peer.send(b"x")
+    await wait_all_tasks_blocked()
     await connection.receive()
     assert books.times == 0
     async with trio.open_nursery() as nursery:
@@ -165,8 +172,8 @@ async def test_receive_parks_only_while_it_waits(connect) -> None:
     assert (books.parked, books.times) == (0, 1)
 
 
-async def test_bytes_stay_in_the_kernel_if_the_way_back_onto_the_books_is_cancelled(connect) -> None:
-    connection, peer = connect()
+async def test_bytes_stay_in_the_transport_if_the_way_back_onto_the_books_is_cancelled(connect_any) -> None:
+    connection, peer = connect_any()
     books = Books()
     books.may_return = trio.Event()
     connection.waiting = books.waiting
@@ -180,8 +187,8 @@ async def test_bytes_stay_in_the_kernel_if_the_way_back_onto_the_books_is_cancel
     assert connection.receive_nowait() == b"in time"
 
 
-async def test_receive_bounds_the_wait_for_the_peer_and_nothing_else(connect, mock_clock: MockClock) -> None:
-    connection, peer = connect()
+async def test_receive_bounds_the_wait_for_the_peer_and_nothing_else(connect_any, mock_clock: MockClock) -> None:
+    connection, peer = connect_any()
     connection.deadlines.disarm(Phase.HEAD)
     books = Books()
     books.may_return = trio.Event()
@@ -204,8 +211,8 @@ async def test_receive_bounds_the_wait_for_the_peer_and_nothing_else(connect, mo
     assert received == [b"in time"]
 
 
-async def test_receive_that_expires_leaves_its_phase_armed_for_whoever_asks(connect, mock_clock: MockClock) -> None:
-    connection, _ = connect()
+async def test_receive_that_expires_leaves_its_phase_armed_for_whoever_asks(connect_any, mock_clock: MockClock) -> None:
+    connection, _ = connect_any()
     connection.deadlines.disarm(Phase.HEAD)
     until = trio.current_time() + 5
     with trio.CancelScope() as scope:
@@ -218,8 +225,8 @@ async def test_receive_that_expires_leaves_its_phase_armed_for_whoever_asks(conn
     assert connection.deadlines.expired(trio.current_time()) is Phase.BODY
 
 
-async def test_receive_cancelled_by_another_scope_leaves_no_phase_armed(connect, mock_clock: MockClock) -> None:
-    connection, _ = connect()
+async def test_receive_cancelled_by_another_scope_leaves_no_phase_armed(connect_any, mock_clock: MockClock) -> None:
+    connection, _ = connect_any()
     connection.deadlines.disarm(Phase.HEAD)
     with trio.CancelScope() as scope:
         connection.deadlines.attach(scope)
@@ -230,8 +237,8 @@ async def test_receive_cancelled_by_another_scope_leaves_no_phase_armed(connect,
     assert connection.deadlines.next() is None
 
 
-async def test_ask_to_leave_cancels_the_scope_with_the_reason(connect) -> None:
-    connection, _ = connect()
+async def test_ask_to_leave_cancels_the_scope_with_the_reason(connect_any) -> None:
+    connection, _ = connect_any()
     connection.ask_to_leave("draining")
     assert connection.leaving == "draining"
     with trio.CancelScope() as connection.scope:
@@ -244,8 +251,9 @@ async def test_ask_to_leave_cancels_the_scope_with_the_reason(connect) -> None:
     assert connection.reason == ""
 
 
-async def test_receive_from_a_peer_that_reset_raises(connect) -> None:
-    connection, peer = connect()
+@over_resetting
+async def test_receive_from_a_peer_that_reset_raises(connect_any) -> None:
+    connection, peer = connect_any()
     async with trio.open_nursery() as nursery:
 
         @nursery.start_soon
@@ -261,9 +269,10 @@ async def test_receive_from_a_peer_that_reset_raises(connect) -> None:
 # ---- closed by somebody else
 
 
+@over_bounded
 @pytest.mark.parametrize("operation", ["receive", "send"])
-async def test_closing_wakes_the_task_that_waits_and_it_gets_connection_gone(connect, operation: str) -> None:
-    connection, _ = connect()
+async def test_closing_wakes_the_task_that_waits_and_it_gets_connection_gone(connect_any, operation: str) -> None:
+    connection, _ = connect_any()
 
     async def use() -> None:
         with pytest.raises(ConnectionGone) as caught:
@@ -277,8 +286,8 @@ async def test_closing_wakes_the_task_that_waits_and_it_gets_connection_gone(con
         connection.close()
 
 
-async def test_every_use_of_a_closed_connection_raises_connection_gone_or_is_nothing(connect, tmp_path) -> None:
-    connection, _ = connect()
+async def test_every_use_of_a_closed_connection_raises_connection_gone_or_is_nothing(connect_any, tmp_path) -> None:
+    connection, _ = connect_any()
     connection.close()
     with open(tmp_path / "file", "wb+") as file:
         file.write(b"content")
@@ -305,8 +314,8 @@ async def test_every_use_of_a_closed_connection_raises_connection_gone_or_is_not
     assert connection.state is State.CLOSED
 
 
-async def test_a_connection_closed_while_its_task_waits_for_a_slot_is_gone(connect) -> None:
-    connection, peer = connect()
+async def test_a_connection_closed_while_its_task_waits_for_a_slot_is_gone(connect_any) -> None:
+    connection, peer = connect_any()
     books = Books()
     books.may_return = trio.Event()
     connection.waiting = books.waiting
@@ -339,6 +348,7 @@ async def test_close_tells_the_peer_an_end_and_abort_a_reset(connect) -> None:
         await peer.read(10)
 
 
+@pytest.mark.parametrize("ends", ["unix", *RESETTING], indirect=True)
 async def test_abort_of_a_connection_that_is_already_reset_is_a_close(connect_any) -> None:
     connection, peer = connect_any()
     peer.reset()
@@ -346,6 +356,7 @@ async def test_abort_of_a_connection_that_is_already_reset_is_a_close(connect_an
     assert connection.state is State.CLOSED
 
 
+@over_half_closing
 async def test_shutdown_write_sends_the_end_after_what_was_sent(connect_any) -> None:
     connection, peer = connect_any()
     connection.send_nowait(b"last")
@@ -356,9 +367,11 @@ async def test_shutdown_write_sends_the_end_after_what_was_sent(connect_any) -> 
     assert await connection.receive() == b"still heard"
 
 
-async def test_shutdown_write_of_a_reset_connection_is_nothing(connect) -> None:
-    connection, peer = connect()
+@over_resetting
+async def test_shutdown_write_of_a_reset_connection_is_nothing(connect_any) -> None:
+    connection, peer = connect_any()
     peer.reset()
+    await wait_all_tasks_blocked()
     with pytest.raises(ConnectionGone):
         connection.receive_nowait()
     connection.shutdown_write()
@@ -387,6 +400,7 @@ async def test_shutdown_write_does_not_hide_a_bug(connect) -> None:
 # ---- linger
 
 
+@over_half_closing
 async def test_linger_drops_what_comes_until_the_peers_fin(connect_any, mock_clock: MockClock) -> None:
     connection, peer = connect_any()
     books = Books()
@@ -407,8 +421,9 @@ async def test_linger_drops_what_comes_until_the_peers_fin(connect_any, mock_clo
     assert connection.bytes_received == 10
 
 
-async def test_linger_lets_the_response_arrive_although_input_was_unread(connect) -> None:
-    connection, peer = connect()
+@over_half_closing
+async def test_linger_lets_the_response_arrive_although_input_was_unread(connect_any) -> None:
+    connection, peer = connect_any()
     peer.send(b"x" * 10_000)
     await connection.send_all(b"the answer")
     async with trio.open_nursery() as nursery:
@@ -420,10 +435,10 @@ async def test_linger_lets_the_response_arrive_although_input_was_unread(connect
 
 
 @pytest.mark.parametrize(("draining", "seconds"), [(False, 1.0), (True, 0.3)])
-async def test_linger_ends_in_time(connect, mock_clock: MockClock, draining: bool, seconds: float) -> None:
+async def test_linger_ends_in_time(connect_any, mock_clock: MockClock, draining: bool, seconds: float) -> None:
     if draining:
-        connect.draining.set()
-    connection, _ = connect()
+        connect_any.draining.set()
+    connection, _ = connect_any()
     done = trio.Event()
 
     async def linger() -> None:
@@ -453,16 +468,19 @@ async def test_linger_ends_after_so_many_bytes(connect) -> None:
     assert connection.bytes_received == LINGER_BYTES
 
 
-async def test_linger_with_a_peer_that_resets_is_over(connect) -> None:
-    connection, peer = connect()
+@over_resetting
+async def test_linger_with_a_peer_that_resets_is_over(connect_any) -> None:
+    connection, peer = connect_any()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(connection.linger)
         await wait_all_tasks_blocked()
         peer.reset()
 
 
-async def test_linger_cut_short_by_the_connections_scope_leaves_its_phase_armed(connect, mock_clock: MockClock) -> None:
-    connection, _ = connect()
+async def test_linger_cut_short_by_the_connections_scope_leaves_its_phase_armed(
+    connect_any, mock_clock: MockClock
+) -> None:
+    connection, _ = connect_any()
     with trio.CancelScope() as scope:
         connection.deadlines.attach(scope)
         async with trio.open_nursery() as nursery:
@@ -477,9 +495,9 @@ async def test_linger_cut_short_by_the_connections_scope_leaves_its_phase_armed(
 
 
 @pytest.fixture
-def watched(connect) -> Callable[[], tuple[Connection, object]]:
+def watched(connect_any) -> Callable[[], tuple[Connection, object]]:
     def make():
-        connection, peer = connect()
+        connection, peer = connect_any()
         connection.deadlines.disarm(Phase.HEAD)
         connection.scope = trio.CancelScope()
         connection.watch_peer()
@@ -488,6 +506,7 @@ def watched(connect) -> Callable[[], tuple[Connection, object]]:
     return make
 
 
+@over_half_closing
 async def test_a_half_close_is_given_time_for_the_head_of_an_answer(watched, mock_clock: MockClock) -> None:
     connection, peer = watched()
     await wait_all_tasks_blocked()
@@ -503,6 +522,7 @@ async def test_a_half_close_is_given_time_for_the_head_of_an_answer(watched, moc
     connection.unwatch_peer()
 
 
+@over_half_closing
 async def test_a_half_close_after_the_answer_has_begun_arms_nothing(watched) -> None:
     connection, peer = watched()
     connection.begin_answer()
@@ -520,6 +540,7 @@ async def test_a_half_close_after_the_answer_has_begun_arms_nothing(watched) -> 
     assert connection.deadlines.next() is None
 
 
+@over_resetting
 async def test_a_reset_ends_the_handler_at_once_with_the_reason(watched) -> None:
     connection, peer = watched()
     with connection.scope as scope:
@@ -532,8 +553,9 @@ async def test_a_reset_ends_the_handler_at_once_with_the_reason(watched) -> None
     connection.unwatch_peer()
 
 
-async def test_a_reset_before_a_worker_has_the_connection_is_remembered(connect) -> None:
-    connection, peer = connect()
+@over_resetting
+async def test_a_reset_before_a_worker_has_the_connection_is_remembered(connect_any) -> None:
+    connection, peer = connect_any()
     connection.watch_peer()
     peer.reset()
     await wait_all_tasks_blocked()
@@ -541,6 +563,7 @@ async def test_a_reset_before_a_worker_has_the_connection_is_remembered(connect)
     connection.close()
 
 
+@over_resetting
 async def test_unwatch_peer_and_close_silence(watched) -> None:
     connection, peer = watched()
     other, other_peer = watched()
@@ -552,8 +575,9 @@ async def test_unwatch_peer_and_close_silence(watched) -> None:
     assert (connection.reason, other.reason) == ("", "")
 
 
-async def test_a_half_closed_timeout_can_be_told_after_its_scope(connect, mock_clock: MockClock) -> None:
-    connection, peer = connect()
+@over_half_closing
+async def test_a_half_closed_timeout_can_be_told_after_its_scope(connect_any, mock_clock: MockClock) -> None:
+    connection, peer = connect_any()
     connection.deadlines.disarm(Phase.HEAD)
     with trio.CancelScope() as scope:
         connection.scope = scope

@@ -161,6 +161,8 @@ async def test_at_most_bounds_the_open_ones(start_http, connect, handler, mock_c
     assert [each.age for each in server.connections(at_most=2)][:2] == [3.0, 2.0]
     assert [each.state for each in server.connections(at_most=0)] == ["closed"]
     assert len(server.connections(at_most=100)) == 4
+    with pytest.raises(ValueError, match=r"at_most .* not -1"):
+        server.connections(at_most=-1)
 
 
 async def test_connection_that_made_room_says_so(start_http, connect, handler):

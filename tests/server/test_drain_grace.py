@@ -42,6 +42,17 @@ def big_folder(tmp_path):
     return tmp_path
 
 
+async def test_force_with_a_reason_of_the_programs_own_says_503_as_well(start_http, connect, handler, mock_clock):
+    server = await start_http(handler)
+    client = await connect(server)
+    await client.send(GET)
+    await settle()
+    server.force_shutdown("maintenance")
+    await settle()
+    assert (await client.read_reply()).status == 503
+    assert server.statistics().reasons == {"maintenance": 1}
+
+
 async def test_grace_that_passes_cuts_and_says_503(start_http, connect, handler, mock_clock):
     """Nothing was sent yet, so the peer can be told (RFC 9110 section 15.6.4); 8 s by default."""
     server = await start_http(handler)

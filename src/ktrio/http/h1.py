@@ -259,6 +259,10 @@ class Exchange:
         self._count(len(data))
         return (data,)
 
+    def unsend_body(self, count: int) -> None:
+        """`count` bytes that `send_body` has framed were not sent after all, nor anything of their framing."""
+        self._to_send += count
+
     def pass_through(self, count: int) -> None:
         """Count `count` bytes of the body that were or will be sent by other means, such as `os.sendfile`.
 

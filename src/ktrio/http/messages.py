@@ -116,14 +116,16 @@ class Response:
     * a `FileRange`;
     * an async iterable of bytes: each piece goes out at once. Its ``aclose``, if it has one, is called exactly once, in
       the task that iterates it, whether it was begun or not;
-    * an async writer function: it gets ``send`` and awaits it for each piece.
+    * an async writer function: it gets ``send`` and awaits it for each piece. ``send`` is for one task at a time
+      (`trio.BusyResourceError`) and only until the function returns (`RuntimeError`). A ``send`` that is cancelled has
+      sent nothing, or breaks the response off.
 
-    The last two run in the connection's task and keep its slot. A response without a body (to a HEAD, 204, 304) never
-    begins them. The head goes out with the first piece, or when the body first waits for something, whichever comes
-    first; while a client waits for ``100 Continue``, with the first piece, so that the body may still ask for the
-    request's. An error before that becomes an error response; after that it cuts the connection, so that the client
-    sees an incomplete response. They are framed by a ``Content-Length`` header if there is one and chunked otherwise
-    (RFC 9112 section 6).
+    The last two run in the connection's task, and keep its slot except while they wait for the request's body. A
+    response without a body (to a HEAD, 204, 304) never begins them. The head goes out with the first piece, or when the
+    body first waits for something, whichever comes first, an empty piece sends it alone; while a client waits for ``100
+    Continue``, with the first piece, so that the body may still ask for the request's. An error before that becomes an
+    error response, the connection's last; after that it cuts the connection, so that the client sees an incomplete
+    response. They are framed by a ``Content-Length`` header if there is one and chunked otherwise (RFC 9112 section 6).
 
     `trailers` are sent behind a chunked body, as they are when it has ended, and left out elsewhere (RFC 9110 section
     6.5); a ``Trailer`` header that announces them is the handler's.

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import struct
 from collections.abc import Sequence
-from typing import Final, final
+from typing import Final, NoReturn, final
 
 import trio
 
@@ -23,12 +24,13 @@ from ktrio.net.transport import SendfileUnsupportedError, Told
 class SocketTransport:
     """A `ktrio.net.transport.Transport` over a connected, stream, non-blocking socket, which it owns from here on."""
 
-    __slots__ = ("_readiness", "_sock")
+    __slots__ = ("_readiness", "_reset", "_sock")
 
-    # I  set once
+    # I  set once · S  changed only in one synchronous stretch
     def __init__(self, sock: socket.socket, readiness: Readiness) -> None:
         self._sock: Final = sock  # I
         self._readiness: Final = readiness  # I
+        self._reset = False  # S: has a send been told that the peer is lost?
 
     def __repr__(self) -> str:
         return f"<SocketTransport {'closed' if self.is_closed else self._sock.fileno()}>"
@@ -41,11 +43,14 @@ class SocketTransport:
     def receive_nowait(self, max_bytes: int) -> bytes | None:
         """See `Transport.receive_nowait`."""
         try:
-            return self._sock.recv(max_bytes)
+            data = self._sock.recv(max_bytes)
         except BlockingIOError:
             return None
         except OSError as error:
             translate(error, self._sock)
+        if not data and self._reset:
+            raise ConnectionGone("ECONNRESET")
+        return data
 
     async def wait_readable(self) -> None:
         """See `Transport.wait_readable`."""
@@ -61,7 +66,7 @@ class SocketTransport:
         except BlockingIOError:
             return None
         except OSError as error:
-            translate(error, self._sock)
+            self._fail_send(error)
 
     def send_file_nowait(self, descriptor: int, offset: int, count: int) -> int | None:
         """See `Transport.send_file_nowait`."""
@@ -74,7 +79,13 @@ class SocketTransport:
         except OSError as error:
             if error.errno in SENDFILE_UNSUPPORTED:
                 raise SendfileUnsupportedError from error
-            translate(error, self._sock)
+            self._fail_send(error)
+
+    def _fail_send(self, error: OSError) -> NoReturn:
+        # The kernel tells an error once, and then shows an end where the peer has sent none. EPIPE is no such error:
+        # there was a FIN, the peer's or ours.
+        self._reset = self._reset or (is_connection_lost(error) and error.errno != errno.EPIPE)
+        translate(error, self._sock)
 
     async def wait_writable(self) -> None:
         """See `Transport.wait_writable`."""

@@ -111,10 +111,10 @@ class StreamTransport:
 
     async def wait_readable(self) -> None:
         """See `Transport.wait_readable`."""
-        if self._readable:
-            raise trio.BusyResourceError("another task waits for this connection to be readable")
         await trio.lowlevel.checkpoint()
         while not (self._received or self._eof or self._lost or self._closed):
+            if self._readable:
+                raise trio.BusyResourceError("another task waits for this connection to be readable")
             await self._readable.park()
         if self._closed:
             raise ConnectionGone("EBADF")
@@ -139,10 +139,10 @@ class StreamTransport:
 
     async def wait_writable(self) -> None:
         """See `Transport.wait_writable`."""
-        if self._writable:
-            raise trio.BusyResourceError("another task waits for this connection to be writable")
         await trio.lowlevel.checkpoint()
         while len(self._to_send) >= SEND_BUFFER and not (self._lost or self._closed):
+            if self._writable:
+                raise trio.BusyResourceError("another task waits for this connection to be writable")
             await self._writable.park()
         self._check_sendable()
 
@@ -166,8 +166,9 @@ class StreamTransport:
 
     def shutdown_write(self) -> None:
         """See `Transport.shutdown_write`: nothing happens if the stream cannot be closed half."""
-        self._fin_wanted = True
-        self._work.unpark_all()
+        if not self._closed and isinstance(self._stream, trio.abc.HalfCloseableStream):
+            self._fin_wanted = True
+            self._work.unpark_all()
 
     def close(self) -> None:
         """See `Transport.close`; the carrier has `CLOSE_WITHIN` seconds for the rest."""
@@ -187,14 +188,14 @@ class StreamTransport:
             return
         self._closed = True
         self.unwatch()
-        self.limit(trio.current_time() + within)
+        self.limit(trio.current_time() + (0 if self._lost else within))
         for waiting in (self._readable, self._writable, self._room_to_read, self._work):
             waiting.unpark_all()
 
     def _check_sendable(self) -> None:
         if self._closed:
             raise ConnectionGone("EBADF")
-        if self._lost:
+        if self._lost or self._fin_wanted:
             raise ConnectionGone("EPIPE")
 
     # -- the carrier
@@ -208,7 +209,7 @@ class StreamTransport:
                     await self._write_out()
                     nursery.cancel_scope.cancel(reason="the connection was closed")
         finally:
-            self._closed = True  # the patience was up: whoever still uses the connection learns of it
+            self.close()  # in case the patience was up: whoever still uses the connection learns of it
             await self._close_stream()
 
     async def _read_ahead(self) -> None:
@@ -255,8 +256,7 @@ class StreamTransport:
         self._in_flight = 0
 
     async def _send_eof(self) -> None:
-        if not isinstance(self._stream, trio.abc.HalfCloseableStream):
-            return
+        assert isinstance(self._stream, trio.abc.HalfCloseableStream)
         try:
             await self._stream.send_eof()
         except Exception as error:
@@ -266,9 +266,11 @@ class StreamTransport:
         """The stream is of no more use. Barrier: what another's stream raises costs its own connection."""
         if self._lost:
             return
-        if not isinstance(error, trio.BrokenResourceError | trio.ClosedResourceError):
+        if not isinstance(error, trio.BrokenResourceError):
             _log.error("the stream %r raised", self._stream, exc_info=error)
         self._lost = True
+        if self._closed:  # nothing to wait for, least of all another task's attempt at the same TLS handshake
+            self.limit(trio.current_time())
         self._to_send.clear()
         self._readable.unpark_all()
         self._writable.unpark_all()
@@ -291,7 +293,8 @@ class StreamTransport:
             if self._aborted or self._lost or self._scope.cancelled_caught:
                 await trio.aclose_forcefully(self._stream)
             else:
-                with trio.move_on_after(CLOSE_WITHIN, shield=True):
+                # What is left of the time for the rest of the bytes, so that both end within `CLOSE_WITHIN`.
+                with trio.CancelScope(deadline=self._scope.deadline, shield=True):
                     await self._stream.aclose()
         except Exception as error:
             if not isinstance(error, trio.BrokenResourceError):

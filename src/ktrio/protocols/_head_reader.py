@@ -146,7 +146,11 @@ class HeadReader:
         return rest
 
     def give_back(self, data: bytes) -> None:
-        """`data` is the beginning of the next head after all."""
+        """`data` is the beginning of the next head after all; what is there of that begins now, not when it came.
+
+        A client may send ahead of its answers, and nobody can read it while a handler works.
+        """
         if data:
             self._buffer[:0] = data
+        if self._buffer:
             self.began = trio.current_time()

@@ -14,7 +14,7 @@ import trio
 
 from ktrio.http.h1 import BodyEvent, Exchange
 from ktrio.http.policy import Limits, check_body_bytes
-from ktrio.net.connection import Connection, State
+from ktrio.net.connection import RECEIVE_BYTES, Connection, State
 from ktrio.net.deadlines import Allowance, Phase
 
 # Pieces of a body worked through in one turn of the loop; each costs some 20 microseconds of parsing.
@@ -23,6 +23,9 @@ PIECES_A_TURN: Final = 32
 # Bytes of chunk framing looked at in one go: 2 KiB of the smallest chunks take some 2 ms to follow. The data of a chunk
 # that has begun costs nothing to follow, however much there is.
 CHUNKED_SLICE: Final = 2048
+
+# Bytes of one piece at most; what a receive takes.
+LONGEST_PIECE: Final = RECEIVE_BYTES
 
 
 @final
@@ -36,6 +39,8 @@ class IncomingBody:
         "_allowance",
         "_connection",
         "_data",
+        "_declared",
+        "_exceeded",
         "_exchange",
         "_is_begun",
         "_is_chunked",
@@ -59,6 +64,7 @@ class IncomingBody:
         self._is_chunked = is_chunked  # I
         self._rest = rest  # T: what has come; the exchange has got it up to `_rest_at`
         self._rest_at = 0  # T
+        self._declared = exchange.body_unreceived or 0  # I: by the head; 0: it does not say
         if not is_chunked:
             self._feed()
         self._allowance: Allowance | None = None  # T: made when there is a wait
@@ -66,21 +72,25 @@ class IncomingBody:
         # T: what has come of it; kept here, so that a read that was given up can be taken up again.
         self._read_so_far = bytearray()
         self._received = 0  # T: bytes of the body handed out or kept so far
+        self._exceeded: int | None = None  # T: the limit that what has come was found to be over
         self._pieces = 0  # T: pieces it came in
         self._last_bytes = 0  # T: bytes of the last receive, which the next wait is credited with
-        self._is_begun = False  # T: the declared length was looked at, and the client was asked to go on
+        self._is_begun = False  # T: the client was asked to go on
         self._is_reading = False  # T
         self._is_streamed = False  # T: a piece was handed out by itself
 
     async def read(self, *, max_bytes: int | None = None) -> bytes:
         """See `RequestBody.read`."""
-        await trio.lowlevel.checkpoint()
-        if self._data is None:
-            if self._is_streamed:
-                raise RuntimeError("part of this body was taken by `async for`: take the rest the same way")
-            most = self._limits.body_bytes if max_bytes is None else min(max_bytes, self._limits.body_bytes)
-            with self._reading():
-                self._data = await self._read_all(most)
+        if self._data is not None:
+            await trio.lowlevel.checkpoint()
+            return self._data
+        if self._is_streamed:
+            raise RuntimeError("part of this body was taken by `async for`: take the rest the same way")
+        most = self._limits.body_bytes if max_bytes is None else min(max_bytes, self._limits.body_bytes)
+        with self._reading():
+            self._check_length(most)
+            await trio.lowlevel.checkpoint()
+            self._data = await self._read_all(most)
         return self._data
 
     def __aiter__(self) -> IncomingBody:
@@ -89,13 +99,15 @@ class IncomingBody:
 
     async def __anext__(self) -> bytes:
         """The next piece."""
-        await trio.lowlevel.checkpoint()
         if self._data is not None:
+            await trio.lowlevel.checkpoint()
             return self._take_as_one_piece(self._data)
         with self._reading():
+            self._check_length(self._limits.body_bytes)
+            await trio.lowlevel.checkpoint()
             if self._read_so_far:  # a `read` was given up half way
-                piece: bytes | None = bytes(self._read_so_far)
-                self._read_so_far.clear()
+                piece: bytes | None = bytes(self._read_so_far[:LONGEST_PIECE])
+                del self._read_so_far[:LONGEST_PIECE]
             else:
                 piece = await self._next_counted(self._limits.body_bytes)
             if piece is None:
@@ -120,21 +132,31 @@ class IncomingBody:
         finally:
             self._is_reading = False
 
+    def _check_length(self, most: int) -> None:
+        """Is it too long by its head or by what has come? Asked before the checkpoint: no answer has begun then."""
+        if self._exceeded is not None:  # a piece went with that, so the body cannot be had whole any more
+            most = min(most, self._exceeded)
+        check_body_bytes(max(self._declared, self._received), most)
+
     async def _read_all(self, most: int) -> bytes:
-        check_body_bytes(len(self._read_so_far) + (self._exchange.body_unreceived or 0), most)
         while (data := await self._next_counted(most)) is not None:
             self._read_so_far += data
-        return bytes(self._read_so_far)
+        whole = bytes(self._read_so_far)
+        self._read_so_far.clear()
+        return whole
 
     async def _next_counted(self, most: int) -> bytes | None:
         """The next piece, within `most` bytes in all; None at the end."""
         if not self._is_begun:
-            check_body_bytes(self._exchange.body_unreceived or 0, most)
             self._is_begun = True
+            if self._is_chunked and self._rest_at < len(self._rest):
+                self._feed()  # it has begun to come: nobody waits for an invitation
             await self._invite()
         data = await self._next_bytes()
         if data is not None:
             self._received += len(data)
+            if self._received > most:
+                self._exceeded = most
             check_body_bytes(self._received, most)
         return data
 
@@ -147,6 +169,8 @@ class IncomingBody:
 
     async def drop(self) -> bool:
         """Read on and drop, at most `Limits.drain_bytes`, to keep the connection; was that the body's end?"""
+        if self._is_reading:  # a task that a handler has left behind: the body is its, and the connection is done
+            return False
         dropped = 0
         while dropped <= self._limits.drain_bytes:
             data = await self._next_bytes()
@@ -194,13 +218,17 @@ class IncomingBody:
         allowance = self._allowance
         before = connection.state
         connection.become(State.BODY)
-        data = await connection.receive(
-            phase=Phase.BODY,
-            until=allowance.start_wait(trio.current_time(), self._last_bytes),
-            on_readable=lambda: allowance.end_wait(trio.current_time(), 0),
-        )
-        connection.deadlines.settle()  # the handler may wait for anything now
-        connection.become(before)
+        moved, self._last_bytes = self._last_bytes, 0
+        try:
+            data = await connection.receive(
+                phase=Phase.BODY,
+                until=allowance.start_wait(trio.current_time(), moved),
+                on_readable=lambda: allowance.end_wait(trio.current_time(), 0),
+            )
+        finally:  # a handler that gives a wait up has waited all the same
+            allowance.end_wait(trio.current_time(), 0)
+            connection.deadlines.settle()  # the handler may wait for anything now
+            connection.become(before)
         self._last_bytes = len(data)
         if data:
             self._rest, self._rest_at = data, 0

@@ -29,6 +29,8 @@ from ktrio.protocols._user_code import call_handler, user_code
 # buffer that has room at all, and `sendfile` costs two more system calls.
 SMALL_FILE: Final = 64 * 1024
 
+_END: Final = object()  # of an iterable; None would be a piece of the wrong type
+
 
 def is_sendable(body: object) -> bool:
     """Is this one of the four kinds of body? Asked before anything of a response is sent."""
@@ -66,6 +68,7 @@ class ResponseWriter:
         "_connection",
         "_exchange",
         "_head_bytes",
+        "_is_broken",
         "_is_sending",
         "_is_streaming",
         "_is_watching",
@@ -91,6 +94,7 @@ class ResponseWriter:
         self._is_watching = False
         self._is_streaming = False  # may the writer function send?
         self._is_sending = False
+        self._is_broken = False  # was a piece given up while it was sent?
 
     @property
     def status(self) -> int:
@@ -188,11 +192,12 @@ class ResponseWriter:
         self._is_streaming = True
         try:
             if _is_writer(body):
-                await user_code(call_handler(body, self.send_bytes), self._on_wait)
+                await user_code(call_handler(body, self.send_bytes), self._watch, self._send_head)
             else:
                 await self._iterate(cast("AsyncIterable[bytes]", body))
         finally:
             self._is_streaming = False
+        self._check_unbroken()
         self._render_now()
         last = self._exchange.end_body(trailers)
         if self._unsent or last:
@@ -201,7 +206,7 @@ class ResponseWriter:
     async def _iterate(self, body: AsyncIterable[bytes]) -> None:
         iterator = aiter(body)
         try:
-            while (data := await user_code(anext(iterator, None), self._on_wait)) is not None:
+            while (data := await user_code(anext(iterator, _END), self._watch, self._send_head)) is not _END:
                 await self._send_piece(data)
         finally:
             if iterator is not body:  # made for this iteration: nobody else will close it
@@ -214,7 +219,8 @@ class ResponseWriter:
         Raises:
           trio.BusyResourceError: another task sends.
           RuntimeError: the writer function has ended.
-          ResponseError: more than the ``Content-Length`` said.
+          ResponseError: more than the ``Content-Length`` said; or an earlier piece was cancelled half way.
+          TypeError: no bytes.
           ConnectionGone: the peer is gone; leave it unhandled.
         """
         if not self._is_streaming:
@@ -227,21 +233,43 @@ class ResponseWriter:
         finally:
             self._is_sending = False
 
-    async def _send_piece(self, data: bytes) -> None:
+    async def _send_piece(self, data: object) -> None:
+        if not isinstance(data, bytes):
+            raise TypeError(f"a piece of a response's body is bytes, not {type(data).__name__}")
+        self._check_unbroken()
         self._render_now()
         framed = self._exchange.send_body(data)
-        if framed or self._unsent:
-            await self._send_buffers(*framed)
-            self._streamed = (self._streamed or 0) + len(data)
-        else:
+        if not framed and not self._unsent:
             await trio.lowlevel.checkpoint()
+            return
+        try:
+            await self._send_buffers(*framed)
+        except trio.Cancelled:
+            if not self._is_broken:
+                self._exchange.unsend_body(len(data))
+            raise
+        self._streamed = (self._streamed or 0) + len(data)
 
     async def _send_buffers(self, *framed: bytes) -> None:
         """Send these, and before them what has not been sent of the head."""
-        buffers = [each for each in (self._unsent, *framed) if each]
+        connection, unsent = self._connection, self._unsent
+        buffers = [each for each in (unsent, *framed) if each]
         self._unsent = b""
         self._begin_answer()
-        await self._connection.send_all(buffers, parked=False)
+        before = connection.bytes_sent
+        try:
+            await connection.send_all(buffers, parked=False)
+        except trio.Cancelled:
+            if connection.bytes_sent > before:
+                self._is_broken = True
+            else:  # nothing of it went out: it was never sent
+                self._unsent = unsent
+            raise
+
+    def _check_unbroken(self) -> None:
+        """Was a piece cancelled when a part of it had gone out? What follows it would pass for its rest."""
+        if self._is_broken:
+            raise ResponseError("a piece of the body was cancelled when a part of it was sent: nothing can follow")
 
     def _render_now(self) -> None:
         render, self._render = self._render, None
@@ -252,19 +280,22 @@ class ResponseWriter:
         self._connection.become(State.WRITING)
         self._connection.begin_answer()
 
-    def _on_wait(self) -> None:
-        """The body waits for something: its peer is watched, and the head need not wait as well."""
-        connection = self._connection
+    def _watch(self) -> None:
+        """The body lets go of the loop: from now on something may happen to its peer."""
         if not self._is_watching:
             self._is_watching = True
-            connection.watch_peer()
+            self._connection.watch_peer()
             if self.status:
-                connection.begin_answer()
-        if self._unsent:
-            try:
-                sent = connection.send_nowait(self._unsent)
-            except ConnectionGone:
-                return  # the next send tells it, where it can be told
-            if sent:
-                self._unsent = self._unsent[sent:]
-                self._begin_answer()
+                self._connection.begin_answer()
+
+    def _send_head(self) -> None:
+        """The body waits for something; the head, if it is still here, need not."""
+        if not self._unsent:
+            return
+        try:
+            sent = self._connection.send_nowait(self._unsent)
+        except ConnectionGone:
+            return  # the next send tells it, where it can be told
+        if sent:
+            self._unsent = self._unsent[sent:]
+            self._begin_answer()

@@ -47,8 +47,24 @@ from ktrio.protocols._user_code import call_handler, user_code
 
 log = logging.getLogger("ktrio.http")
 
-# Why a connection was cancelled whose client is told so if it has heard nothing yet.
-_TOLD_UNAVAILABLE: Final = frozenset({"grace", "second-signal", "server-cancelled"})
+# Why a connection ends by what its client does, does not do, or was told already. Any other reason is the server's, who
+# may give a name of their own to it (`Server.force_shutdown`): a client that has heard nothing yet is told.
+_THE_CLIENTS: Final = frozenset(
+    {
+        "answered",
+        "bad-request",
+        "client-gone",
+        "draining",
+        "half-closed-timeout",
+        "head-timeout",
+        "idle-timeout",
+        "made-room",
+        "max-requests",
+        "peer-closed",
+        "peer-reset",
+        "write-timeout",
+    }
+)
 
 
 @final
@@ -242,7 +258,7 @@ class Http1:
             self._tell_outcome(error)
         if not writer.status:
             if expected is None:
-                log.exception("the handler of %s %s gave a response that cannot be sent", head.method, head.target)
+                log.exception("the response to %s %s cannot be sent", head.method, head.target)
             await self._say_error(
                 expected or InternalError("The server met an unexpected error."),
                 head_only=head.method == "HEAD",
@@ -370,12 +386,10 @@ class Http1:
         reason = self._connection.reason
         if reason == "head-timeout" and self._heads.has_begun:
             return RequestTimeout("The head of the request did not come in time.")
-        if self._head is None and not (reason in _TOLD_UNAVAILABLE and self._heads.take_unread()):
+        if reason in _THE_CLIENTS or (self._head is None and not self._heads.take_unread()):
             return None
         if reason == "body-timeout":
             return RequestTimeout("The body of the request did not come in time.")
-        if reason in _TOLD_UNAVAILABLE:
-            return ServiceUnavailable("The server is shutting down.")
         if reason == "error":
             return InternalError("The server met an unexpected error.")
-        return None
+        return ServiceUnavailable("The server is shutting down.")

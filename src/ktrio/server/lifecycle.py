@@ -225,7 +225,10 @@ class Server:
         """Every open connection in order of acceptance, then the last 32 that closed, oldest first.
 
         `at_most`: so many open ones, from the longest-lived on; None: all, which takes about 5 ms per 1000.
+        ValueError: it is negative.
         """
+        if at_most is not None and at_most < 0:
+            raise ValueError(f"at_most must be 0 or more, or None for all, not {at_most}")
         return self._roster.connections(at_most)
 
     def statistics(self) -> ServerStatistics:
