@@ -157,22 +157,25 @@ async def test_a_send_cancelled_half_way_tells_how_much_went_out(connect_any) ->
 
 
 @over_bounded
-@pytest.mark.parametrize("parked", [True, False])
-async def test_send_all_waits_parked_unless_told_otherwise(connect_any, parked: bool) -> None:
+@pytest.mark.parametrize("within_answer", [True, False])
+async def test_send_all_waits_parked_in_the_way_that_was_asked_for(connect_any, within_answer: bool) -> None:
     connection, _ = connect_any()
-    times = 0
+    times = {True: 0, False: 0}
 
-    @contextlib.asynccontextmanager
-    async def waiting() -> AsyncIterator[None]:
-        nonlocal times
-        times += 1
-        yield
+    def counting(kind: bool):
+        @contextlib.asynccontextmanager
+        async def waiting() -> AsyncIterator[None]:
+            times[kind] += 1
+            yield
 
-    connection.waiting = waiting
+        return waiting
+
+    connection.waiting, connection.waiting_within_answer = counting(False), counting(True)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: connection.send_all(bytes(MUCH), parked=parked))
+        nursery.start_soon(lambda: connection.send_all(bytes(MUCH), within_answer=within_answer))
         await wait_all_tasks_blocked()
-        assert (times > 0) is parked
+        assert times[within_answer] > 0
+        assert times[not within_answer] == 0
         assert connection.is_waiting_to_write
         nursery.cancel_scope.cancel()
 

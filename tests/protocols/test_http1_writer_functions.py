@@ -355,7 +355,7 @@ async def test_slow_writer_is_not_its_peers_fault(start_http, connect, mock_cloc
 
 @both_kinds
 async def test_stream_keeps_its_slot(start_http, connect, kind):
-    """It is a handler at work: `max_active` counts it until it ends."""
+    """It is a handler at work: `max_active` counts it until it ends, except while its client is slow."""
     gate = trio.Event()
 
     async def make():

@@ -124,6 +124,56 @@ async def test_slow_readers_of_buffered_answers_take_no_slot(start_http, connect
         assert (await newcomer.ask()).body == b"small"
 
 
+@pytest.mark.parametrize("kind", ["iterable", "writer"])
+async def test_slow_readers_of_streamed_answers_take_no_slot(start_http, connect, kind):
+    async def iterate():
+        while True:
+            yield b"x" * 100_000
+
+    async def write(send):
+        while True:
+            await send(b"x" * 100_000)
+
+    async def handler(request):
+        if request.target == "/":
+            return Response(body=b"small")
+        return Response(body=iterate() if kind == "iterable" else write)
+
+    server = await start_http(handler, queue=ONE)
+    for _ in range(5):
+        client = await connect(server, receive_buffer=4096)
+        await client.send(get("/big"))
+    await settle()
+    newcomer = await connect(server)
+    for _ in range(3):
+        assert (await newcomer.ask()).body == b"small"
+
+
+async def test_streamed_answer_comes_back_from_a_slow_reader_past_those_who_wait_for_its_lock(start_http, connect):
+    """Parking that insists (P9): in line for a slot it would wait for those who wait for it."""
+    lock = trio.Lock()
+
+    async def write(send):
+        async with lock:
+            for _ in range(200):
+                await send(b"x" * 100_000)
+
+    async def handler(request):
+        if request.target == "/big":
+            return Response(body=write)
+        async with lock:
+            return Response(body=b"small")
+
+    server = await start_http(handler, queue=ONE)
+    slow, other = await connect(server, receive_buffer=4096), await connect(server)
+    await slow.send(get("/big"))
+    await settle()
+    await other.send(GET)
+    await settle()
+    assert len((await slow.read_reply()).body) == 200 * 100_000
+    assert (await other.read_reply()).body == b"small"
+
+
 async def test_slow_senders_of_a_body_take_no_slot(start_http, connect):
     """Waiting for a peer's bytes is waiting for the outside world."""
     server = await start_http(Counting(), queue=ONE)

@@ -283,3 +283,30 @@ async def test_waiting_for_a_parked_item_while_holding_what_it_needs_does_not_ha
         await wq.flush()
         await assert_at_zero(supervisor, wq)
     assert trace.ends == ["a"]
+
+
+async def test_p9_parking_that_insists_comes_back_at_once_beyond_the_limits(trace: Trace) -> None:
+    async with open_supervisor(capacity=1) as supervisor:
+        wq = alloc(supervisor, max_active=1)
+
+        async def insists() -> None:
+            async with parked(insist=True):
+                await trace.gate("insists").wait()
+            trace.note("insists returns")
+            await trace.gate("insists back").wait()
+
+        wq.queue_work(Work(insists))
+        await wait_all_tasks_blocked()
+        wq.queue_work(trace.holder("other"))
+        wq.queue_work(trace.holder("late"))
+        await wait_all_tasks_blocked()
+        assert trace.starts == ["other"]
+        trace.open("insists")
+        await wait_all_tasks_blocked()
+        assert trace.events[-1] == "insists returns"
+        assert (wq.statistics().nr_active, wq.statistics().overshoot) == (2, 1)
+        trace.open("insists back")
+        await wait_all_tasks_blocked()
+        assert trace.starts == ["other"], "nothing starts before the count is below the limit"
+        trace.open("other", "late")
+    assert trace.starts == ["other", "late"]

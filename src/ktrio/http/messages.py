@@ -120,7 +120,7 @@ class Response:
       (`trio.BusyResourceError`) and only until the function returns (`RuntimeError`). A ``send`` that is cancelled has
       sent nothing, or breaks the response off.
 
-    The last two run in the connection's task, and keep its slot except while they wait for the request's body. A
+    The last two run in the connection's task, and hold its slot except while their client is slow, in either way. A
     response without a body (to a HEAD, 204, 304) never begins them. The head goes out with the first piece, or when the
     body first waits for something, whichever comes first, an empty piece sends it alone; while a client waits for ``100
     Continue``, with the first piece, so that the body may still ask for the request's. An error before that becomes an

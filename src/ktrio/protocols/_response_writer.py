@@ -183,7 +183,8 @@ class ResponseWriter:
             raise ResponseError(f"the file ended {body.count - sent} bytes before the length it had when it was opened")
         exchange.end_body()
 
-    # -- a body that comes in pieces: the slot is kept, because between two pieces the handler's code is at work
+    # -- a body that comes in pieces: while its peer is slow the slot is somebody else's; but the handler may hold
+    #    what others need, so it comes back without standing in line
 
     async def _send_stream(self, body: AsyncIterable[bytes] | BodyWriter, trailers: Headers | None) -> None:
         self._streamed = 0
@@ -258,7 +259,7 @@ class ResponseWriter:
         self._begin_answer()
         before = connection.bytes_sent
         try:
-            await connection.send_all(buffers, parked=False)
+            await connection.send_all(buffers, within_answer=True)
         except trio.Cancelled:
             if connection.bytes_sent > before:
                 self._is_broken = True

@@ -31,9 +31,9 @@ def reason_of_spent_scope(expired: Phase | None, leaving: str) -> str:
     return f"{expired.value}-timeout" if expired is not None else leaving or "server-cancelled"
 
 
-def _parking_of_this_task(connection: Connection) -> Callable[[], AbstractAsyncContextManager[None]]:
+def _parking_of_this_task(connection: Connection, *, insist: bool) -> Callable[[], AbstractAsyncContextManager[None]]:
     """`parked` for the calling item's own task; in a task that a handler started, waiting parks nothing."""
-    owner, parking, staying = trio.lowlevel.current_task(), parked(), nullcontext()
+    owner, parking, staying = trio.lowlevel.current_task(), parked(insist=insist), nullcontext()
 
     def before_wait() -> None:
         connection.deadlines.settle()  # the wait for a slot is none of the peer's doing
@@ -96,7 +96,8 @@ class Dispatch:
     async def _serve(self, connection: Connection) -> None:
         """The work item of one connection, from its first step to its close. Barrier: an error costs its connection."""
         try:
-            connection.waiting = _parking_of_this_task(connection)
+            connection.waiting = _parking_of_this_task(connection, insist=False)
+            connection.waiting_within_answer = _parking_of_this_task(connection, insist=True)
             self._roster.taken(connection)
             await self._converse_to_the_end(connection, self._make_protocol(connection))
         except ConnectionGone:

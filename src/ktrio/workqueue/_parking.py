@@ -14,6 +14,9 @@ P5  flush, drain and destroy wait for parked items like for any other.
 P6  An item queued again while it runs holds no slot of its own; it inherits the run's (`Pending.COLLIDED`).
 P8  Parking while parked, or outside an item's own task, is an error. An item queued with ``parked=True`` starts parked:
     its first ``parked()`` adopts that state, and its first return is its activation.
+P9  Parking that *insists* (``parked(insist=True)``) comes back without asking, as by P4: for whoever waits while it
+    holds what others in slots may be waiting for. Beyond the limits it is counted as overshoot, and nothing new starts
+    until the counts are below them again.
 """
 
 from __future__ import annotations
@@ -107,10 +110,11 @@ class Parking:
     `before_wait` is called, if set, when coming back turns out to have to wait (P2): a plain function.
     """
 
-    __slots__ = ("_worker", "before_wait")
+    __slots__ = ("_insists", "_worker", "before_wait")
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, *, insists: bool = False) -> None:
         self._worker = worker  # I
+        self._insists = insists  # I
         self.before_wait: Callable[[], object] | None = None  # I, by whoever made it
 
     @property
@@ -130,6 +134,9 @@ class Parking:
         if error is not None:
             worker.force_return()  # P4
         elif not worker.return_nowait():
+            if self._insists:
+                worker.force_return()  # P9
+                return
             if self.before_wait is not None:
                 self.before_wait()
             await _wait_for_return(worker)
@@ -146,18 +153,19 @@ async def _wait_for_return(worker: Worker) -> None:
     await trio.lowlevel.wait_task_rescheduled(abort)
 
 
-def parked() -> Parking:
-    """``async with parked():`` steps off the books while the item waits for the outside world (P1-P8).
+def parked(*, insist: bool = False) -> Parking:
+    """``async with parked():`` steps off the books while the item waits for the outside world (P1-P9).
 
     For the item's own task. Entering never blocks. Leaving blocks only if no slot or place is free (P2), and never with
-    an exception in flight (P4).
+    an exception in flight (P4). With `insist` it never blocks, but may exceed the limits (P9): for an item that holds
+    what others need, a lock say, and must not wait in line behind those who wait for that.
 
     Raises:
       ParkingError: outside an item, in a task that an item started, or (on entering) while already parked.
     """
     worker = _own_worker()
     if worker is not None:
-        return Parking(worker)
+        return Parking(worker, insists=insist)
     if (work := current_work()) is not None:
         raise ParkingError(f"parked() belongs to the own task of {work!r}, not to a task that it started")
     raise ParkingError("parked() was called outside an item: only an item on a workqueue can be parked")
