@@ -21,7 +21,7 @@ from trio.lowlevel import enable_ki_protection
 from ktrio.net.connection import RECEIVE_BYTES, Connection, Draining, State
 from ktrio.net.deadlines import Phase
 from ktrio.net.errors import ConnectionGone
-from ktrio.protocols._handler_errors import leaves_of
+from ktrio.protocols._handler_errors import connection_gone_in, leaves_of
 from ktrio.protocols._user_code import call_handler, user_code
 
 __all__ = ["ConnectionStream", "StreamHandler", "StreamProtocol"]
@@ -104,15 +104,24 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
         with self._receiving(), _translated():
             most, draining = _checked(max_bytes), self._connection.draining
             if not draining.is_set():
-                received: list[bytes] = []
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_cancel_when_draining, draining, nursery.cancel_scope)
-                    received.append(await self._receive(most))
-                    nursery.cancel_scope.cancel(reason="something was received")
-                if received:
-                    return received[0]
+                received = await self._receive_until(draining, most)
+                if received is not None:
+                    return received
             await trio.lowlevel.checkpoint()
             return self._connection.receive_nowait(most)
+
+    async def _receive_until(self, draining: Draining, most: int) -> bytes | None:
+        """None: it drains. What it raises is bare, as of `_receive`, and what was received is never lost."""
+        received: list[bytes] = []
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_when_draining, draining, nursery.cancel_scope)
+                received.append(await self._receive(most))
+                nursery.cancel_scope.cancel(reason="something was received")
+        except BaseExceptionGroup as group:
+            if not received:  # else it is a cancellation that came too late, and the next checkpoint has it as well
+                raise connection_gone_in(group) or next(leaves_of(group)) from None
+        return received[0] if received else None
 
     async def _receive(self, most: int) -> bytes:
         connection = self._connection
