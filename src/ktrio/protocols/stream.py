@@ -158,6 +158,8 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
         with self._sending(), _translated():
             await self._check_open()
             await trio.lowlevel.checkpoint()
+            if not self._eof_sent:
+                self._connection.send_nowait(b"")  # a FIN that nobody will see is no error to the kernel; to us it is
             self._eof_sent = True
             # With both halves shut the kernel reports a hang-up, though nothing is wrong: there may be bytes to read.
             self._connection.unwatch_peer()
