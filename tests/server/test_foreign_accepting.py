@@ -380,18 +380,3 @@ async def test_client_that_was_gone_when_it_was_accepted_is_nothing(start_http, 
     waiting = await newcomer(listener, get("/now"))
     await read_answer(waiting)
     assert caplog.records == []
-
-
-# -- Refused at the start ---------------------------------------------------------------------------------------------
-
-
-async def test_listener_beside_an_address_that_cannot_be_had_is_closed(listener, handler):
-    """As with sockets: none is left open."""
-    with trio.socket.socket() as taken:
-        await taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        host, port = taken.getsockname()
-        for addresses in [(listener, f"{host}:{port}"), (f"{host}:{port}", listener)]:
-            with pytest.raises(ktrio.ListenError):
-                await ktrio.serve_http(handler, *addresses)
-    assert listener.closed >= 1
