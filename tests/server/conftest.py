@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.server.fixtures import connect, nothing_is_left, servers, start_echo, start_http  # noqa: F401 - fixtures
+from tests.server.fixtures import (  # noqa: F401 - fixtures
+    connect,
+    nothing_is_left,
+    servers,
+    start_echo,
+    start_http,
+    start_stream,
+)
 from tests.server.harness import run_bounded
 
 

@@ -98,3 +98,16 @@ async def start_echo(servers: trio.Nursery) -> Callable[..., object]:
         return await (within or servers).start(partial(ktrio.serve_echo, *where, **options))
 
     return start
+
+
+@pytest.fixture
+async def start_stream(servers: trio.Nursery) -> Callable[..., object]:
+    """The same with `serve_stream`."""
+
+    async def start(
+        handler: ktrio.StreamHandler, *addresses: object, within: trio.Nursery | None = None, **options: object
+    ):
+        where = addresses or ("127.0.0.1:0",)
+        return await (within or servers).start(partial(ktrio.serve_stream, handler, *where, **options))
+
+    return start

@@ -21,29 +21,10 @@ from trio.lowlevel import enable_ki_protection
 from ktrio.net.connection import RECEIVE_BYTES, Connection, Draining, State
 from ktrio.net.deadlines import Phase
 from ktrio.net.errors import ConnectionGone
-from ktrio.protocols._handler_errors import leaves_of
+from ktrio.protocols._handler_errors import connection_gone_in, leaves_of
 from ktrio.protocols._user_code import call_handler, user_code
 
 __all__ = ["ConnectionStream", "StreamHandler", "StreamProtocol"]
-
-
-@contextmanager
-def _translated() -> Generator[None]:
-    """The loss of the connection in the words of `trio.abc.Stream`; `_is_loss` knows it by its cause."""
-    try:
-        yield
-    except ConnectionGone as error:
-        if error.errno_name == "EBADF":
-            raise trio.ClosedResourceError("this stream was closed") from error
-        raise trio.BrokenResourceError(f"the peer is gone: {error.errno_name}") from error
-
-
-def _is_loss(error: BaseException, *, closed_here: bool) -> bool:
-    """Is this what using a stream means whose peer has gone, or whose server has closed it, and nothing else?"""
-    return all(
-        isinstance(leaf.__cause__, ConnectionGone) and not (closed_here and isinstance(leaf, trio.ClosedResourceError))
-        for leaf in leaves_of(error)
-    )
 
 
 @final
@@ -64,6 +45,8 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
         self._eof_sent = False  # T
         self.was_closed = False  # S
         """Has the handler closed it, before anybody else did?"""
+        self.was_lost = False  # S
+        """Has anybody been told that it cannot be used any more?"""
 
     def __repr__(self) -> str:
         return f"<ConnectionStream of {self._connection!r}>"
@@ -92,7 +75,7 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
           trio.ClosedResourceError: the stream was closed on this side.
           trio.BusyResourceError: another task receives.
         """
-        with self._receiving(), _translated():
+        with self._receiving(), self._translated():
             return await self._receive(_checked(max_bytes))
 
     @enable_ki_protection
@@ -101,18 +84,27 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
 
         What had arrived by then is still returned first, so a request that the peer has sent is not lost.
         """
-        with self._receiving(), _translated():
+        with self._receiving(), self._translated():
             most, draining = _checked(max_bytes), self._connection.draining
             if not draining.is_set():
-                received: list[bytes] = []
-                async with trio.open_nursery() as nursery:
-                    nursery.start_soon(_cancel_when_draining, draining, nursery.cancel_scope)
-                    received.append(await self._receive(most))
-                    nursery.cancel_scope.cancel(reason="something was received")
-                if received:
-                    return received[0]
+                received = await self._receive_until(draining, most)
+                if received is not None:
+                    return received
             await trio.lowlevel.checkpoint()
             return self._connection.receive_nowait(most)
+
+    async def _receive_until(self, draining: Draining, most: int) -> bytes | None:
+        """None: it drains. What it raises is bare, as of `_receive`, and what was received is never lost."""
+        received: list[bytes] = []
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_when_draining, draining, nursery.cancel_scope)
+                received.append(await self._receive(most))
+                nursery.cancel_scope.cancel(reason="something was received")
+        except BaseExceptionGroup as group:
+            if not received:  # else it is a cancellation that came too late, and the next checkpoint has it as well
+                raise connection_gone_in(group) or next(leaves_of(group)) from None
+        return received[0] if received else None
 
     async def _receive(self, most: int) -> bytes:
         connection = self._connection
@@ -132,27 +124,40 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
           trio.ClosedResourceError: the stream, or its sending half, was closed on this side.
           trio.BusyResourceError: another task sends.
         """
-        with self._sending(), _translated():
+        with self._sending(), self._translated():
             await self._check_sendable()
             await self._connection.send_all(data)
 
     @enable_ki_protection
     async def wait_send_all_might_not_block(self) -> None:
         """Wait until there is room to send; raises as `send_all`."""
-        with self._sending(), _translated():
+        with self._sending(), self._translated():
             await self._check_sendable()
             await self._connection.wait_writable()
 
     @enable_ki_protection
     async def send_eof(self) -> None:
         """Shut down the sending half behind what was sent; again is no error. Raises as `send_all`."""
-        with self._sending(), _translated():
+        with self._sending(), self._translated():
             await self._check_open()
             await trio.lowlevel.checkpoint()
+            if not self._eof_sent:
+                self._connection.send_nowait(b"")  # a FIN that nobody will see is no error to the kernel; to us it is
             self._eof_sent = True
             # With both halves shut the kernel reports a hang-up, though nothing is wrong: there may be bytes to read.
             self._connection.unwatch_peer()
             self._connection.shutdown_write()
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        """The loss of the connection in the words of `trio.abc.Stream`; `_is_loss` knows it by its cause."""
+        try:
+            yield
+        except ConnectionGone as error:
+            self.was_lost = True
+            if error.errno_name == "EBADF":
+                raise trio.ClosedResourceError("this stream was closed") from error
+            raise trio.BrokenResourceError(f"the peer is gone: {error.errno_name}") from error
 
     async def aclose(self) -> None:
         """Close the connection; who waits for it gets `trio.ClosedResourceError`. Idempotent."""
@@ -190,6 +195,22 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
             yield
         finally:
             self._is_sending = False
+
+
+def _is_loss(error: BaseException, stream: ConnectionStream) -> bool:
+    """Is this what using `stream` means whose peer has gone, or whose server has closed it, and nothing else?
+
+    The stream of another connection, which its handler has shared, raises the same: there the handler must look itself.
+    """
+    return stream.was_lost and all(
+        isinstance(leaf.__cause__, ConnectionGone)
+        and not (stream.was_closed and isinstance(leaf, trio.ClosedResourceError))
+        for leaf in leaves_of(error)
+    )
+
+
+def _means_more_than_an_error(error: BaseException) -> bool:
+    return not isinstance(error, Exception | BaseExceptionGroup)
 
 
 def _checked(max_bytes: int | None) -> int:
@@ -235,10 +256,15 @@ class StreamProtocol:
         try:
             await user_code(call_handler(self._handler, stream), self._watch)
         except Exception as error:
-            if not _is_loss(error, closed_here=stream.was_closed):
+            if not _is_loss(error, stream):
                 raise
             connection.end("client-gone")
             raise ConnectionGone("ECONNRESET") from error
+        except BaseExceptionGroup as group:  # of several tasks some were cancelled, and some met the loss themselves
+            going, errors = group.split(_means_more_than_an_error)
+            if going is None or errors is None or not _is_loss(errors, stream):
+                raise
+            raise going from None
         finally:
             connection.unwatch_peer()
         connection.owes_answer = False

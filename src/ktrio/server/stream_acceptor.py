@@ -7,6 +7,7 @@ somebody be asked to make room. A server of such listeners thus holds up to one 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Final, final
 
@@ -16,13 +17,12 @@ from trio.lowlevel import enable_ki_protection
 from ktrio.net.connection import Connection
 from ktrio.net.errors import ACCEPT_EXHAUSTED, ACCEPT_IGNORED
 from ktrio.net.stream_listeners import StreamListener
+from ktrio.server.acceptor import END_OF_BURST, PAUSE_WHEN_EXHAUSTED
 from ktrio.server.dispatch import Dispatch
 from ktrio.workqueue import WorkqueueError
 
 log = logging.getLogger("ktrio.server")
 
-# Seconds between two tries while descriptors are short; Trio's figure.
-PAUSE_WHEN_EXHAUSTED: Final = 0.1
 # Turns of the loop that a listener gets to hand over a client that has connected already: a checkpoint, the accept, the
 # wake-up of whoever waits for it, and one to spare.
 TURNS_TO_ACCEPT: Final = 4
@@ -52,6 +52,7 @@ class StreamAcceptor:
         self._make_connection = make_connection  # I
         self._give_up = give_up  # I: begins the shutdown
         self._accepted = 0  # S
+        self._exhausted_at = -math.inf  # S: when resources were short last
 
     @enable_ki_protection
     async def accept_forever(self, listener: StreamListener) -> None:
@@ -99,8 +100,15 @@ class StreamAcceptor:
                     continue
                 if error.errno not in ACCEPT_EXHAUSTED:
                     raise
-                log.warning("out of resources (%s): accepting on %s pauses", error, listener)
+                self._note_exhaustion(listener, error)
                 await trio.sleep(PAUSE_WHEN_EXHAUSTED)
+
+    def _note_exhaustion(self, listener: StreamListener, error: OSError) -> None:
+        """One line for a burst, as for sockets."""
+        now = trio.current_time()
+        is_new_burst, self._exhausted_at = now - self._exhausted_at > END_OF_BURST, now
+        if is_new_burst:
+            log.warning("out of resources (%s): accepting on %s pauses", error, listener)
 
     async def _enqueue(self, stream: trio.abc.Stream, listener: StreamListener) -> bool:
         """Hand it over; False: nobody can be served any more, and it was closed."""
