@@ -9,9 +9,9 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import Final, TypeAlias
+from typing import Final, TypeAlias, cast
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -27,7 +27,7 @@ from ktrio.http.responses import render_error
 from ktrio.net.addresses import Address, parse_address
 from ktrio.net.connection import Connection, ProtocolFactory
 from ktrio.net.deadlines import Timeouts
-from ktrio.net.listeners import Listener, open_listeners
+from ktrio.net.listeners import Listener, adopt_listener, open_listeners
 from ktrio.net.stream_listeners import AnyListener, StreamListener
 from ktrio.protocols.echo import Echo
 from ktrio.protocols.http1 import Http1
@@ -162,17 +162,7 @@ async def serve_protocol(
     if queue is not None and workqueue is not None:
         raise ValueError("pass either queue (options of a workqueue to make) or workqueue (one to use), not both")
     async with AsyncExitStack() as opened:
-        listeners: list[Listener] = []
-        stream_listeners: list[StreamListener] = []
-        for where in addresses:
-            if isinstance(where, trio.abc.Listener) and not isinstance(where, trio.SocketListener):
-                stream_listeners.append(StreamListener(where))
-                opened.push_async_callback(stream_listeners[-1].aclose)
-                continue
-            address = parse_address(where) if isinstance(where, str | int) else where
-            for listener in await open_listeners(address, backlog=options.backlog):
-                opened.callback(listener.close)
-                listeners.append(listener)
+        listeners, stream_listeners = await _listen(addresses, options.backlog, opened)
 
         async def run_on(queue: Workqueue) -> Server:
             server = Server(
@@ -199,6 +189,29 @@ async def serve_protocol(
         raise server.broken
 
 
+async def _listen(
+    addresses: Sequence[Where], backlog: int, opened: AsyncExitStack
+) -> tuple[list[Listener], list[StreamListener]]:
+    """Listen everywhere. What was handed over comes first, so that nothing of it is left open if an address fails."""
+    found: dict[int, list[Listener]] = {}
+    stream_listeners: list[StreamListener] = []
+    for index, where in enumerate(addresses):
+        if isinstance(where, socket.socket | trio.SocketListener):
+            found[index] = [adopt_listener(where)]
+            opened.callback(found[index][0].close)
+        elif isinstance(where, trio.abc.Listener):
+            found[index] = []
+            stream_listeners.append(StreamListener(where))
+            opened.push_async_callback(stream_listeners[-1].aclose)
+    for index, where in enumerate(addresses):
+        if index not in found:
+            address = parse_address(where) if isinstance(where, str | int) else cast("Address", where)
+            found[index] = await open_listeners(address, backlog=backlog)
+            for listener in found[index]:
+                opened.callback(listener.close)
+    return [listener for index in range(len(addresses)) for listener in found[index]], stream_listeners
+
+
 async def serve_stream(
     handler: StreamHandler,
     *addresses: Where,
@@ -223,6 +236,7 @@ async def serve_stream(
 
     Raises:
       AddressError, ListenError: an address cannot be used; the message says which and why.
+      BrokenServerError: the budget of errors was exceeded, see `ServerOptions`.
       ValueError: no address, or both `queue` and `workqueue` were given.
     """
     await serve_protocol(

@@ -13,7 +13,7 @@ import trio
 
 from ktrio.net.addresses import FdAddress, TcpAddress, UnixAddress
 from ktrio.net.errors import ListenError
-from ktrio.net.listeners import Listener, open_listeners
+from ktrio.net.listeners import Listener, adopt_listener, open_listeners
 
 
 def has_ipv6_loopback() -> bool:
@@ -382,7 +382,7 @@ async def test_fd_of_a_datagram_socket_is_refused() -> None:
 
 async def test_socket_object_is_adopted() -> None:
     given = socket.create_server(("127.0.0.1", 0))
-    (listener,) = await open_listeners(given)
+    listener = adopt_listener(given)
     assert listener.socket is given
     listener.close()
 
@@ -391,7 +391,7 @@ async def test_socket_object_that_is_closed_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as given:
         pass
     with pytest.raises(ListenError, match="it is closed"):
-        await open_listeners(given)
+        adopt_listener(given)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="abstract names are Linux's")

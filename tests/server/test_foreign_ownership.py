@@ -203,10 +203,7 @@ async def test_server_whose_queue_is_gone_closes_whom_it_has_accepted_and_gives_
     assert any("nobody can be served" in record.getMessage() for record in caplog.records)
 
 
-LEFT_OPEN = pytest.mark.xfail(reason="serve_protocol owns a listener only once the addresses before it are open")
-
-
-@pytest.mark.parametrize("behind", [False, pytest.param(True, marks=LEFT_OPEN)], ids=["before", "behind"])
+@pytest.mark.parametrize("behind", [False, True], ids=["before", "behind"])
 @pytest.mark.parametrize("address", ["taken", "nonsense"])
 async def test_listener_beside_an_address_that_cannot_be_had_is_closed(address, behind):
     """As with sockets: none is left open."""

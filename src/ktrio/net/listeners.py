@@ -135,15 +135,12 @@ def _disable_nagle(sock: socket.socket) -> None:
         return
 
 
-async def open_listeners(
-    address: Address | socket.socket | trio.SocketListener, *, backlog: int = 1024
-) -> list[Listener]:
+async def open_listeners(address: Address, *, backlog: int = 1024) -> list[Listener]:
     """Listen on an address: one listener for each address of the host's name, one for anything else. A checkpoint.
 
     TCP: SO_REUSEADDR, so that a restart finds its port; IPv6 sockets take IPv6 only, so that both may be open; port 0
     gives all the same free port if possible. Unix: the file of a socket nobody listens on any more is replaced. A
-    descriptor, a socket object or Trio's listener is adopted as it is, with its own backlog, and closed with the
-    listener; if it is refused it is left open. Of Trio's listener the socket is taken out, and it is of no more use.
+    descriptor is adopted as it is, with its own backlog, and closed with the listener; a refused one is left open.
 
     Args:
       backlog: connections that the kernel completes and keeps for us, capped by the kernel (net.core.somaxconn).
@@ -159,10 +156,19 @@ async def open_listeners(
             return [_open_unix(address, backlog)]
         case FdAddress():
             return [_adopt_descriptor(address)]
-        case trio.SocketListener():
-            return [_adopt(socket.socket(fileno=address.socket.detach()), f"{address!r}")]
-        case _:
-            return [_adopt(address, f"the socket {address!r}")]
+
+
+def adopt_listener(given: socket.socket | trio.SocketListener) -> Listener:
+    """Listen on what somebody else has bound, with its own backlog; it is closed with the listener.
+
+    Trio's listener gives up its socket and is of no more use.
+
+    Raises:
+      ListenError: it is no socket that can be listened on; a socket object is then left open.
+    """
+    if isinstance(given, trio.SocketListener):
+        return _adopt(socket.socket(fileno=given.socket.detach()), f"{given!r}")
+    return _adopt(given, f"the socket {given!r}")
 
 
 _SockAddr: TypeAlias = tuple[str | int | bytes, ...]

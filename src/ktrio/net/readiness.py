@@ -88,9 +88,10 @@ class Readiness:
         finally:
             self._watcher = None
 
-    def watch(self, sock: socket.socket, on_half_close: Told, on_gone: Told) -> None:
+    def watch(self, sock: socket.socket, on_half_close: Told, on_gone: Told, *, is_shut: bool = False) -> None:
         """Tell once when the peer shuts down its side, and once when it resets or hangs up; until `unwatch`.
 
+        `is_shut`: our side was shut down before. Then the peer's FIN makes a hang-up, though nobody has gone.
         The functions are called from `run`'s task and must not block; one that raises is logged. After `on_gone`
         nothing more comes. Watching a socket again replaces the earlier watch. If `run` is not running, if the socket
         is closed, or if the system has no room for another watch, nothing is told: the next read or write finds out.
@@ -99,7 +100,7 @@ class Readiness:
             return
         try:
             if sock.fileno() >= 0:
-                self._watcher.watch(sock, on_half_close, on_gone)
+                self._watcher.watch(sock, on_half_close, on_gone, is_shut=is_shut)
         except OSError as error:
             # Out of descriptors or of epoll watches. Watching is a courtesy, so the request goes on; said once.
             if not self._warned:
@@ -116,7 +117,7 @@ class _Watcher(Protocol):
     """One way to watch; `Readiness` documents the methods."""
 
     async def run(self, task_status: trio.TaskStatus[None]) -> None: ...
-    def watch(self, sock: socket.socket, on_half_close: Told, on_gone: Told) -> None: ...
+    def watch(self, sock: socket.socket, on_half_close: Told, on_gone: Told, *, is_shut: bool) -> None: ...
     def unwatch(self, sock: socket.socket) -> None: ...
     def count(self) -> int: ...
 
@@ -140,6 +141,7 @@ class _EpollWatch:
     generation: int
     on_half_close: Told
     on_gone: Told
+    is_shut: bool
 
 
 @final
@@ -175,18 +177,19 @@ class _EpollWatcher:
             return
         if events & (select.EPOLLHUP | select.EPOLLERR):
             self._forget(descriptor)
-            _call(watch.on_gone)
+            is_gone = events & select.EPOLLERR or not watch.is_shut
+            _call(watch.on_gone if is_gone else watch.on_half_close)
             return
         _call(watch.on_half_close)
         if self._watches.get(descriptor) is watch:
             self._epoll.modify(descriptor, select.EPOLLONESHOT)
 
-    def watch(self, sock: socket.socket, on_half_close: Told, on_gone: Told) -> None:
+    def watch(self, sock: socket.socket, on_half_close: Told, on_gone: Told, *, is_shut: bool) -> None:
         descriptor = sock.fileno()
         self._forget(descriptor)
         self._epoll.register(descriptor, select.EPOLLRDHUP | select.EPOLLONESHOT)
         self._generation += 1
-        self._watches[descriptor] = _EpollWatch(self._generation, on_half_close, on_gone)
+        self._watches[descriptor] = _EpollWatch(self._generation, on_half_close, on_gone, is_shut)
 
     def unwatch(self, sock: socket.socket) -> None:
         self._forget(sock.fileno())
@@ -248,7 +251,7 @@ class _PeekWatcher:
         if told is not None:
             _call(told)
 
-    def watch(self, sock: socket.socket, on_half_close: Told, on_gone: Told) -> None:
+    def watch(self, sock: socket.socket, on_half_close: Told, on_gone: Told, *, is_shut: bool) -> None:
         self.unwatch(sock)
         if self._nursery is None:
             return

@@ -24,12 +24,13 @@ from ktrio.net.transport import SendfileUnsupportedError, Told
 class SocketTransport:
     """A `ktrio.net.transport.Transport` over a connected, stream, non-blocking socket, which it owns from here on."""
 
-    __slots__ = ("_readiness", "_reset", "_sock")
+    __slots__ = ("_is_shut", "_readiness", "_reset", "_sock")
 
     # I  set once · S  changed only in one synchronous stretch
     def __init__(self, sock: socket.socket, readiness: Readiness) -> None:
         self._sock: Final = sock  # I
         self._readiness: Final = readiness  # I
+        self._is_shut = False  # S: was our side shut down?
         self._reset = False  # S: has a send been told that the peer is lost?
 
     def __repr__(self) -> str:
@@ -100,7 +101,7 @@ class SocketTransport:
 
     def watch(self, on_half_close: Told, on_gone: Told) -> None:
         """See `Transport.watch`."""
-        self._readiness.watch(self._sock, on_half_close, on_gone)
+        self._readiness.watch(self._sock, on_half_close, on_gone, is_shut=self._is_shut)
 
     def unwatch(self) -> None:
         """See `Transport.unwatch`."""
@@ -108,6 +109,7 @@ class SocketTransport:
 
     def shutdown_write(self) -> None:
         """See `Transport.shutdown_write`."""
+        self._is_shut = True
         try:
             self._sock.shutdown(socket.SHUT_WR)
         except OSError as error:

@@ -144,9 +144,11 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
             if not self._eof_sent:
                 self._connection.send_nowait(b"")  # a FIN that nobody will see is no error to the kernel; to us it is
             self._eof_sent = True
-            # With both halves shut the kernel reports a hang-up, though nothing is wrong: there may be bytes to read.
+            # Watched anew: with both halves shut the kernel reports a hang-up, though nobody has gone.
             self._connection.unwatch_peer()
             self._connection.shutdown_write()
+            self._connection.watch_peer()
+            self._connection.begin_answer()
 
     @contextmanager
     def _translated(self) -> Generator[None]:
