@@ -7,12 +7,15 @@
 
 from __future__ import annotations
 
+from ktrio.testing._check_handler import check_handler
+from ktrio.testing._check_protocol import check_protocol
 from ktrio.testing._clock import burn
 from ktrio.testing._playbook import Playbook, PlayClock, PlayPeer, PlayServer
 from ktrio.testing._responses import MemoryResponse
+from ktrio.testing._roles import FIN, NOTHING, READ_ON, RESET, STALL, ended, response
 from ktrio.testing._server import MemoryServer, serve_in_memory
-from ktrio.testing._stage import FIN, NOTHING, READ_ON, RESET, STALL, ended, response
 from ktrio.testing._streams import MemoryListener, MemoryStream
+from ktrio.testing._trial import SampleRequest
 
 __all__ = [
     "FIN",
@@ -28,7 +31,10 @@ __all__ = [
     "PlayPeer",
     "PlayServer",
     "Playbook",
+    "SampleRequest",
     "burn",
+    "check_handler",
+    "check_protocol",
     "ended",
     "response",
     "serve_in_memory",

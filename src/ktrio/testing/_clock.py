@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Iterator
 from typing import Final
 
 import trio
@@ -11,6 +13,8 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 THREADS_LOOK: Final = 0.001
 # The smallest step of time: what rounding may leave before a deadline is passed over.
 LEAST_STEP: Final = 1e-6
+# What a task is in that waits for a thread, whatever limits the threads.
+_RUN_SYNC: Final = inspect.unwrap(trio.to_thread.run_sync).__code__
 
 
 def run_clock() -> MockClock:
@@ -41,15 +45,26 @@ def burn(seconds: float) -> None:
 async def settle() -> None:
     """Let everything run that can, until all wait for time, for a peer or for each other. Time stands still.
 
-    Worker threads are waited for, in real time, if they were started by `trio.to_thread.run_sync` with its default
-    limiter.
+    Tasks that wait for a worker thread are waited for, in real time.
     """
-    threads = trio.to_thread.current_default_thread_limiter()
     while True:
         await wait_all_tasks_blocked()
-        if not threads.borrowed_tokens:
+        if not any(map(_waits_for_thread, _tasks_below(trio.lowlevel.current_root_task()))):
             return
         await wait_all_tasks_blocked(THREADS_LOOK)
+
+
+def _tasks_below(root: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task]:
+    waiting = [root] if root is not None else []
+    while waiting:
+        task = waiting.pop()
+        yield task
+        for nursery in task.child_nurseries:
+            waiting.extend(nursery.child_tasks)
+
+
+def _waits_for_thread(task: trio.lowlevel.Task) -> bool:
+    return any(frame.f_code is _RUN_SYNC for frame, _line in task.iter_await_frames())
 
 
 async def advance(clock: MockClock, seconds: float) -> None:

@@ -7,9 +7,10 @@ runs that can, so there is no race to win or lose. `ktrio.testing._stage` perfor
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TypeAlias, final
+from typing import Self, TypeAlias, final
 
 from ktrio.config import QueueOptions
 from ktrio.http.details import Tell
@@ -18,23 +19,11 @@ from ktrio.http.policy import Limits
 from ktrio.net.connection import ProtocolFactory
 from ktrio.net.deadlines import Timeouts
 from ktrio.protocols.stream import StreamHandler
-from ktrio.server.lifecycle import Server
 from ktrio.server.options import ServerOptions
 from ktrio.testing._clock import run_clock
-from ktrio.testing._server import Recipe
-from ktrio.testing._stage import (
-    Act,
-    Connect,
-    Event,
-    Expect,
-    FromPeer,
-    FromServer,
-    PassTime,
-    PeerAct,
-    ServerAct,
-    Step,
-    perform,
-)
+from ktrio.testing._roles import Event, Expect, FromServer, PeerAct
+from ktrio.testing._server import MemoryServer, Recipe
+from ktrio.testing._stage import Act, Connect, FromPeer, PassTime, ServerAct, Step, perform
 from ktrio.workqueue import Workqueue
 
 _Cast: TypeAlias = "tuple[PlayPeer, PlayServer, PlayClock]"
@@ -42,7 +31,7 @@ _Cast: TypeAlias = "tuple[PlayPeer, PlayServer, PlayClock]"
 
 @final
 class PlayPeer:
-    """A peer in a play: ``peer >> b"bytes"`` sends; ``peer >> FIN``, `RESET`, `STALL` and `READ_ON` are what else it does.
+    """A peer in a play: ``peer >> b"bytes"`` sends; `FIN`, `RESET`, `STALL` and `READ_ON` are what else it does.
 
     Whatever comes is read at once, unless the peer was told to `STALL`. Made by `Playbook` and by `another`.
     """
@@ -90,25 +79,25 @@ class PlayServer:
     def begin_shutdown(self, *, grace: float | None = None) -> None:
         """It begins to shut down; see `ktrio.Server.begin_shutdown`."""
         said = "" if grace is None else f"grace={grace:g}"
-        self._do(f"begin_shutdown({said})", lambda server: server.begin_shutdown(grace=grace))
+        self._do(f"begin_shutdown({said})", lambda memory: memory.server.begin_shutdown(grace=grace))
 
     def force_shutdown(self, reason: str) -> None:
         """What has not finished is cancelled; see `ktrio.Server.force_shutdown`."""
-        self._do(f"force_shutdown({reason!r})", lambda server: server.force_shutdown(reason))
+        self._do(f"force_shutdown({reason!r})", lambda memory: memory.server.force_shutdown(reason))
 
     def suspend(self) -> None:
         """It accepts nobody; see `ktrio.Server.suspend`."""
-        self._do("suspend()", Server.suspend)
+        self._do("suspend()", lambda memory: memory.server.suspend())
 
     def resume(self) -> None:
         """It accepts again; see `ktrio.Server.resume`."""
-        self._do("resume()", Server.resume)
+        self._do("resume()", lambda memory: memory.server.resume())
 
     def cancel(self) -> None:
         """Its nursery is cancelled."""
-        self._steps.append(ServerAct("cancel()", None))
+        self._do("cancel()", MemoryServer.cancel)
 
-    def _do(self, text: str, act: ServerAct.Function) -> None:
+    def _do(self, text: str, act: Callable[[MemoryServer], None]) -> None:
         self._steps.append(ServerAct(text, act))
 
 
@@ -119,7 +108,7 @@ class PlayClock:
     def __init__(self, steps: list[Step]) -> None:
         self._steps = steps
 
-    def __iadd__(self, seconds: float) -> PlayClock:
+    def __iadd__(self, seconds: float) -> Self:
         if not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError(f"time passes in finite seconds, 0 or more, not {seconds}")
         self._steps.append(PassTime(seconds))

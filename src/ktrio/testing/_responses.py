@@ -12,7 +12,10 @@ from typing import Final, final
 from ktrio.http.headers import Headers
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/(1\.[01]) ([1-5][0-9][0-9]) ([\t\x20-\x7e\x80-\xff]*)")
-_FIELD: Final = re.compile(rb"([-!#$%&'*+.^_`|~0-9A-Za-z]+):[ \t]*([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?|)[ \t]*")
+_FIELD: Final = re.compile(
+    rb"([-!#$%&'*+.^_`|~0-9A-Za-z]+):[ \t]*"
+    rb"([\x21-\x7e\x80-\xff](?:[\t\x20-\x7e\x80-\xff]*[\x21-\x7e\x80-\xff])?|)[ \t]*"
+)
 _CHUNK_LINE: Final = re.compile(rb"[0-9A-Fa-f]{1,16}")
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 _DATE: Final = re.compile(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable, Generator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -87,8 +87,7 @@ class MemoryServer:
     async def settle(self) -> None:
         """Let everything run that can, until all wait for time, for a peer or for each other. Time stands still.
 
-        Worker threads are waited for, in real time, if they were started by `trio.to_thread.run_sync` with its default
-        limiter.
+        Tasks that wait for a worker thread are waited for, in real time.
         """
         await settle()
 
@@ -108,7 +107,7 @@ class MemoryServer:
 
     def cancel(self) -> None:
         """Cancel the server, as its nursery would; plain function. At the end of the block that happens anyway."""
-        self._scope.cancel(reason="cancelled by the test")
+        self._scope.cancel(reason="server-cancelled")
 
     async def _wind_up(self, over: trio.Event) -> None:
         """End the server, and let it have the time it needs."""
@@ -153,9 +152,8 @@ class MemoryServer:
             fields = Headers([("host", "memory"), *fields])
         if is_chunked:
             fields.set("transfer-encoding", "chunked")
-        elif isinstance(body, bytes) and (body or method in _WITH_CONTENT) and "transfer-encoding" not in fields:
-            if "content-length" not in fields:
-                fields.add("content-length", str(len(body)))
+        elif isinstance(body, bytes) and (body or method in _WITH_CONTENT) and not _is_framed(fields):
+            fields.add("content-length", str(len(body)))
         head = "".join([f"{method} {target} HTTP/1.1\r\n", *(f"{name}: {value}\r\n" for name, value in fields), "\r\n"])
         with ungrouped():
             async with trio.open_nursery() as nursery:
@@ -165,6 +163,10 @@ class MemoryServer:
         if on is None:
             stream.close()
         return response
+
+
+def _is_framed(fields: Headers) -> bool:
+    return "content-length" in fields or "transfer-encoding" in fields
 
 
 async def _send_request(stream: MemoryStream, head: bytes, body: RequestContent, is_chunked: bool) -> None:
@@ -180,6 +182,10 @@ async def _send_request(stream: MemoryStream, head: bytes, body: RequestContent,
             await stream.send_all(b"0\r\n\r\n")
     except trio.BrokenResourceError:
         return  # the server has had enough; its response says why, or is missed
+    finally:
+        aclose = cast("Callable[[], Awaitable[object]] | None", getattr(body, "aclose", None))
+        if aclose is not None:
+            await aclose()
 
 
 async def _read_response(stream: MemoryStream, method: str) -> MemoryResponse:

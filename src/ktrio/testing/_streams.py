@@ -79,7 +79,7 @@ class MemoryStream(trio.abc.HalfCloseableStream):
         return "reset" if self._incoming.is_broken else "fin" if self._incoming.is_finished else ""
 
     def receive_nowait(self, max_bytes: int | None = None) -> bytes | None:
-        """What is there now: bytes, ``b""`` after the other end's FIN, or `None` for nothing. Raises as `receive_some`."""
+        """What is there: bytes, ``b""`` after the other end's FIN, `None` for nothing. Raises as `receive_some`."""
         if self._is_closed:
             raise trio.ClosedResourceError("this stream was closed")
         pipe = self._incoming
