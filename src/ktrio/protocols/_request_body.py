@@ -36,6 +36,7 @@ class IncomingBody:
         "_allowance",
         "_connection",
         "_data",
+        "_declared",
         "_exchange",
         "_is_begun",
         "_is_chunked",
@@ -59,6 +60,7 @@ class IncomingBody:
         self._is_chunked = is_chunked  # I
         self._rest = rest  # T: what has come; the exchange has got it up to `_rest_at`
         self._rest_at = 0  # T
+        self._declared = exchange.body_unreceived or 0  # I: bytes, of which some may have come with the head
         if not is_chunked:
             self._feed()
         self._allowance: Allowance | None = None  # T: made when there is a wait
@@ -121,7 +123,7 @@ class IncomingBody:
             self._is_reading = False
 
     async def _read_all(self, most: int) -> bytes:
-        check_body_bytes(len(self._read_so_far) + (self._exchange.body_unreceived or 0), most)
+        check_body_bytes(max(len(self._read_so_far), self._declared), most)
         while (data := await self._next_counted(most)) is not None:
             self._read_so_far += data
         return bytes(self._read_so_far)
@@ -129,7 +131,7 @@ class IncomingBody:
     async def _next_counted(self, most: int) -> bytes | None:
         """The next piece, within `most` bytes in all; None at the end."""
         if not self._is_begun:
-            check_body_bytes(self._exchange.body_unreceived or 0, most)
+            check_body_bytes(self._declared, most)
             self._is_begun = True
             await self._invite()
         data = await self._next_bytes()
