@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
@@ -253,6 +254,17 @@ class OneAtATime:
         return Response()
 
 
+async def reads_behind_its_answer(request):
+    trio.lowlevel.spawn_system_task(read_late, request)
+    return Response()
+
+
+async def read_late(request):
+    await trio.sleep(0.1)
+    with contextlib.suppress(Exception):
+        await request.read()
+
+
 async def goes_in_circles(request):
     while True:
         await trio.lowlevel.checkpoint()
@@ -270,6 +282,7 @@ BROKEN = [
     (always(never_answers), "GET / was not answered within 60 s"),
     (always(takes_too_long), "GET / was not answered within 60 s"),
     (always(goes_in_circles), "goes round in circles"),
+    (always(reads_behind_its_answer), "reads the body of a request that it has answered"),
     (always(refuses_head), "HEAD / is answered with 405, GET with 200"),
     (always(another_type_on_head), "HEAD / says content-type"),
     (always(swallows_cancelled), "goes on when"),

@@ -42,6 +42,7 @@ async def check_handler(
     * It ends when its client goes, and when it is cancelled, at each of its waits, and lets `trio.Cancelled` through.
       It ends within the grace of a shutdown.
     * Bodies that are too large, broken or cut off are no reason for a 500: it lets the errors of `RequestBody` through.
+      It reads none behind its answer.
     * Whatever happens, the bodies of its responses are closed once, without an error, and no file is left open.
 
     Args:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar, cast, final
 
 import trio
 
 from ktrio.http.headers import Headers, HeaderSource
-from ktrio.http.messages import BodyWriter, FileRange, Handler, Request, Response, SendBytes
+from ktrio.http.messages import BodyWriter, FileRange, Handler, Request, RequestBody, Response, SendBytes
 from ktrio.http.policy import Limits
 from ktrio.protocols._handler_errors import connection_gone_in, http_error_of
 from ktrio.protocols._response_writer import _is_writer
@@ -94,15 +94,21 @@ class Trial:
 
     async def handle(self, request: Request) -> Response:
         """The handler, watched."""
+        asked = WatchedRequestBody(self, request.body)
 
         async def call() -> Response:
-            return await self._handler(request)
+            return await self._handler(replace(request, body=asked))
 
         response = await self.run(call(), fallback=Response(500))
         if not isinstance(cast("object", response), Response):
-            self._complaint = f"the handler returned {response!r:.80}, not a Response"
+            self.complain(f"the handler returned {response!r:.80}, not a Response")
             return Response(500)
+        asked.is_over = isinstance(response.body, bytes | FileRange)  # the others may read while they are sent
         return Response(response.status, response.headers, self._watch(response.body), response.trailers)
+
+    def complain(self, what: str) -> None:
+        """Note what a handler must not do and no probe sees."""
+        self._complaint = self._complaint or what
 
     async def run(self, awaitable: Awaitable[T], *, fallback: T) -> T:
         """Await other people's code, watched."""
@@ -147,7 +153,7 @@ class Trial:
 
     def _closing(self, body: object) -> _Closing:
         if any(each.body is body for each in self._bodies):
-            self._complaint = f"the handler gave the same body twice, and each time it is closed: {body!r:.80}"
+            self.complain(f"the handler gave the same body twice, and each time it is closed: {body!r:.80}")
         self._bodies.append(_Closing(body))
         return self._bodies[-1]
 
@@ -231,10 +237,34 @@ class Trial:
             probe.kick()
 
     def check_bodies(self) -> None:
-        """AssertionError if a body was not closed exactly once."""
+        """AssertionError if a body was not closed exactly once, or a request's was read too late."""
+        assert not self._complaint, self._complaint
         for each in self._bodies:
             assert each.error is None, f"closing the body {each.body!r:.80} raised {each.error!r}"
             assert each.count == 1, f"the body {each.body!r:.80} was closed {each.count} times"
+
+
+@final
+class WatchedRequestBody:
+    """A request's body, watched."""
+
+    def __init__(self, trial: Trial, body: RequestBody) -> None:
+        self._trial = trial
+        self._body = body
+        self.is_over = False  # the handler has returned, and so has its response no more to ask for
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        self._note()
+        return aiter(self._body)
+
+    async def read(self, *, max_bytes: int | None = None) -> bytes:
+        """See `RequestBody.read`."""
+        self._note()
+        return await self._body.read(max_bytes=max_bytes)
+
+    def _note(self) -> None:
+        if self.is_over:
+            self._trial.complain("the handler reads the body of a request that it has answered")
 
 
 @final
