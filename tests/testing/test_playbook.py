@@ -235,6 +235,10 @@ async def test_failure_shows_the_play_the_step_and_a_diff():
             "step 3: the header vary is not there",
         ),
         (
+            lambda peer, server, clock: [peer >> STALL, peer >> FIN, server << NOTHING, peer >> b"x"],
+            "step 5: the peer could not send, because the connection is over",
+        ),
+        (
             lambda peer, server, clock: [peer >> FIN, peer >> b"x", server << FIN],
             "step 3: the peer could not send, because the connection is over",
         ),

@@ -125,7 +125,7 @@ class Role:
         try:
             sent = self._stream.send_nowait(what)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            if self.end is None:
+            if self.end is None and not self._is_stalled:
                 return False  # it is about to be seen
             raise Mismatch("the peer could not send, because the connection is over") from None
         self._to_send[0] = what[sent:]
