@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ TESTED = {
     "http_handler.py",
     "serve_folder.py",
     "server_sent_events.py",
+    "test_my_handler.py",
     "two_servers.py",
     "upload.py",
     "workqueue_basics.py",
@@ -299,3 +301,28 @@ def test_graceful_shutdown_finishes_what_can_be_finished_and_cuts_the_rest(start
     assert time_of["idle"] <= time_of["newcomer"] < time_of["download"]
     assert time_of["burst"] < time_of["download"] < 3 <= time_of["stalled reader"] <= time_of["exit status"] < 5
     assert after[-1][1] == "exit status"
+
+
+def test_my_handler_passes_its_tests(tmp_path: Path) -> None:
+    """By somebody's own pytest, without this project's settings."""
+    settings = tmp_path / "pytest.ini"
+    settings.write_text("[pytest]\ntrio_mode = true\nfilterwarnings = error\n", encoding="utf-8")
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-c",
+            settings,
+            "-p",
+            "no:cacheprovider",
+            EXAMPLES / "test_my_handler.py",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "4 passed" in done.stdout

@@ -35,7 +35,7 @@ MAY_IMPORT: Final[dict[str, set[str]]] = {
     "commands": LIBRARIES | SIBLINGS | {"serve", "config"},
     "serve": LIBRARIES | SIBLINGS | {"config"},
     "config": LIBRARIES | SIBLINGS,
-    "testing": LIBRARIES | SIBLINGS | {"serve"},
+    "testing": LIBRARIES | SIBLINGS | {"serve", "config"},
     "server": {"workqueue", "net"},
     "protocols": {"net", "http"},
     "handlers": {"http"},

@@ -1,4 +1,7 @@
-"""Why a connection ended: one reason each, the first one, in words that statistics and logs share."""
+"""Why a connection ended: one reason each, the first one, in words that statistics and logs share.
+
+On raw sockets; `test_reasons_in_memory` reaches the same reasons and deadlines, the table in `reasons`, by playbooks.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ import contextlib
 import pytest
 import trio
 
-from ktrio import Limits, Response, Timeouts
+from ktrio import Limits, Response, ServerOptions, Timeouts, serve_stream
 from tests.server.harness import GET, LATE, Ended, advance, get, settle, time_passing, trickle
+from tests.server.reasons import TIMEOUTS, assert_complete, seconds
 
 
 async def handler(request):
@@ -19,6 +23,11 @@ async def handler(request):
             return Response(body=failing())
         case "/big":
             return Response(body=b"x" * (64 << 20))
+        case "/refuse":
+            return Response(403)
+        case "/refuse-at-last":
+            await request.draining.wait()
+            return Response(403)
     return Response(body=await request.read())
 
 
@@ -122,7 +131,31 @@ async def test_connection_ends_with_the_reason_of_its_road(start_http, connect, 
     assert server.statistics().open == 0
 
 
-@pytest.mark.parametrize("road", ["draining", "grace", "second-signal", "server-cancelled"])
+async def test_connection_that_made_room_says_so(start_http, connect, mock_clock):
+    server = await start_http(handler, options=ServerOptions(max_connections=1))
+    client = await connect(server)
+    await client.ask()
+    await advance(mock_clock, 1)
+    await (await connect(server)).ask()
+    assert await client.read_end() == "fin"
+    assert server.statistics().reasons == {"made-room": 1}
+
+
+async def test_connection_whose_handler_of_streams_returned_says_so(servers, connect):
+    async def at_once(stream):
+        await stream.send_all(b"hello")
+
+    server = await servers.start(serve_stream, at_once, "127.0.0.1:0")
+    client = await connect(server)
+    assert await client.read_to_end() == b"hello"
+    await settle()
+    assert server.statistics().reasons == {"handler-returned": 1}
+
+
+WAYS_OF_THE_SERVER = ["draining", "grace", "second-signal", "server-cancelled"]
+
+
+@pytest.mark.parametrize("road", WAYS_OF_THE_SERVER)
 async def test_connection_ended_by_its_server_says_which_way(start_http, connect, mock_clock, road):
     async with time_passing(mock_clock), trio.open_nursery() as nursery:
         server = await start_http(handler, within=nursery)
@@ -136,6 +169,86 @@ async def test_connection_ended_by_its_server_says_which_way(start_http, connect
         else:
             server.begin_shutdown(grace=1)
     assert server.statistics().reasons == {road: 1}
+
+
+# -- The deadlines: what goes on at the last moment before each, and is over a moment later
+
+
+async def awaits_a_head(client, clock, server):
+    await client.send(GET[:8])
+
+
+async def awaits_the_next_request(client, clock, server):
+    await client.ask()
+
+
+async def awaits_a_body(client, clock, server):
+    await client.send(get("/", "Content-Length: 5", method="POST"))
+
+
+async def awaits_a_reader(client, clock, server):
+    await client.send(get("/big"))
+    await settle()
+
+
+async def awaits_a_response_after_a_half_close(client, clock, server):
+    await client.send(get("/block"))
+    client.finish()
+
+
+async def awaits_a_fin(client, clock, server):
+    await client.send(get("/refuse", "Content-Length: 1000000", method="POST"))
+    await client.read_to_end()
+
+
+async def awaits_a_fin_at_the_shutdown(client, clock, server):
+    await client.send(get("/refuse-at-last", "Content-Length: 1000000", method="POST"))
+    await settle()
+    server.begin_shutdown()
+    await client.read_to_end()
+
+
+async def says_its_last_words(client, clock, server):
+    """Behind the 408 it lingers; but the whole goodbye has its own, shorter deadline."""
+    await awaits_a_body(client, clock, server)
+    await advance(clock, seconds("body") + LATE)
+    await client.read_to_end()
+
+
+# Deadline -> the road to it, and the reason of the connection that it ends.
+DEADLINE_ROADS = {
+    "head": (awaits_a_head, "head-timeout"),
+    "idle": (awaits_the_next_request, "idle-timeout"),
+    "body": (awaits_a_body, "body-timeout"),
+    "write": (awaits_a_reader, "write-timeout"),
+    "half-closed": (awaits_a_response_after_a_half_close, "half-closed-timeout"),
+    "linger": (awaits_a_fin, "answered"),
+    "linger-draining": (awaits_a_fin_at_the_shutdown, "draining"),
+    "farewell": (says_its_last_words, "body-timeout"),
+}
+
+
+@pytest.mark.parametrize("deadline", DEADLINE_ROADS)
+async def test_deadline_strikes_in_time_and_not_before(start_http, connect, mock_clock, tmp_path, deadline):
+    road, reason = DEADLINE_ROADS[deadline]
+    # A unix socket tells at once what its peer has taken; of a TCP one the kernel's buffers would have to be known.
+    server = await start_http(handler, f"unix:{tmp_path}/socket", timeouts=TIMEOUTS)
+    client = await connect(server)
+    await road(client, mock_clock, server)
+    await advance(mock_clock, seconds(deadline) - 0.01)
+    [before] = [each for each in server.connections() if each.state != "closed"]
+    assert before.reason in ("", reason)
+    await advance(mock_clock, 0.01 + LATE)
+    if deadline in ("head", "body"):  # then it says so, and lingers
+        client.close()
+        await settle()
+    assert server.statistics().open == 0
+    assert server.statistics().reasons == {reason: 1}
+
+
+def test_no_reason_and_no_deadline_is_missing_on_this_road():
+    reasons = {reason for _, reason in ROADS} | {"made-room", "handler-returned", *WAYS_OF_THE_SERVER}
+    assert_complete(reasons, set(DEADLINE_ROADS))
 
 
 # -- Each deadline is a setting

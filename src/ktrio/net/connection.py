@@ -338,7 +338,9 @@ class Connection:
         """
         self.become(State.LINGERING)
         self.shutdown_write()
-        seconds = self.timeouts.linger_draining if self.draining.is_set() else self.timeouts.linger
+        # The cancellation of a server reaches its connections before it has had its turn to say that it drains.
+        is_last = self.draining.is_set() or self._reason == "server-cancelled"
+        seconds = self.timeouts.linger_draining if is_last else self.timeouts.linger
         until = trio.current_time() + seconds
         # Armed for whoever asks what this connection waits for; the scope here ends the wait first, and in peace.
         self.deadlines.switch(Phase.LINGER, until)

@@ -49,12 +49,16 @@ class StreamListener:
 
 
 def name_of_peer(stream: trio.abc.Stream) -> str:
-    """The other end of an accepted stream as printed in logs; its type where there is no socket at its bottom."""
+    """The other end of an accepted stream as printed in logs.
+
+    Where there is no socket at its bottom: what its own attribute `peer` says, as of `ConnectionStream`, or its type.
+    """
     sock = _socket_behind(stream, "transport_stream")
     if sock is not None:
         with contextlib.suppress(OSError):  # gone already
             return peer_name(sock.getpeername(), sock.family)
-    return type(stream).__name__
+    own: object = getattr(stream, "peer", None)
+    return own if isinstance(own, str) else type(stream).__name__
 
 
 def _address_behind(listener: object) -> Address | None:
