@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ktrio.net.errors import AddressError, ConnectionGone, ListenError
     from ktrio.net.states import State
     from ktrio.protocols.stream import ConnectionStream, StreamHandler
-    from ktrio.serve import serve_echo, serve_http, serve_protocol, serve_stream
+    from ktrio.serve import STREAM_TIMEOUTS, serve_echo, serve_http, serve_protocol, serve_stream
     from ktrio.server.connections import ConnectionStatistics
     from ktrio.server.errors import BrokenServerError, ServerEndedError
     from ktrio.server.lifecycle import Server, ServerStatistics
@@ -85,6 +85,7 @@ _EXPORTS = {
     "RequestTimeout": "ktrio.http.errors",
     "Response": "ktrio.http.messages",
     "RootError": "ktrio.handlers.files",
+    "STREAM_TIMEOUTS": "ktrio.serve",
     "SendBytes": "ktrio.http.messages",
     "Server": "ktrio.server.lifecycle",
     "ServerEndedError": "ktrio.server.errors",
@@ -115,6 +116,7 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "STREAM_TIMEOUTS",
     "WQ_UNBOUND",
     "AddressError",
     "BadRequest",

@@ -36,7 +36,15 @@ from ktrio.server.lifecycle import Server
 from ktrio.server.options import ServerOptions
 from ktrio.workqueue import WQ_UNBOUND, Work, Workqueue, open_supervisor
 
-__all__ = ["DEFAULT_ECHO", "DEFAULT_HTTP", "serve_echo", "serve_http", "serve_protocol", "serve_stream"]
+__all__ = [
+    "DEFAULT_ECHO",
+    "DEFAULT_HTTP",
+    "STREAM_TIMEOUTS",
+    "serve_echo",
+    "serve_http",
+    "serve_protocol",
+    "serve_stream",
+]
 
 log = logging.getLogger("ktrio.server")
 
@@ -49,8 +57,11 @@ DEFAULT_ECHO: Final = "127.0.0.1:12345"
 """Where `serve_echo` listens if nothing is said; the port is kecho's."""
 
 SERVER_NAME: Final = "ktrio"
-# Idle timeout of echo and of plain streams in seconds: a person at a terminal thinks longer than a browser.
-STREAM_IDLE: Final = 300.0
+STREAM_TIMEOUTS: Final = Timeouts(idle=300.0)
+"""The timeouts of `serve_stream` and `serve_echo` if nothing is said: a person at a terminal thinks longer than a browser.
+
+To change another one, start from these: ``dataclasses.replace(STREAM_TIMEOUTS, write=60)``.
+"""
 
 
 def _render_date() -> Callable[[], str]:
@@ -232,7 +243,8 @@ async def serve_stream(
         closed when it returns. Its exceptions are logged once and cost its connection; that its peer is gone
         (`trio.BrokenResourceError`) is none. It is cancelled if the peer is silent, takes nothing, or is gone.
       addresses: where to listen, at least one, as of `serve_http`.
-      options, timeouts, queue, workqueue: as of `serve_http`; the default idle timeout is 300 s.
+      options, queue, workqueue: as of `serve_http`.
+      timeouts: `STREAM_TIMEOUTS` if nothing is said, with an idle timeout of 300 s; start from those to change one.
 
     Raises:
       AddressError, ListenError: an address cannot be used; the message says which and why.
@@ -244,7 +256,7 @@ async def serve_stream(
         *addresses,
         name="stream",
         options=options,
-        timeouts=timeouts or Timeouts(idle=STREAM_IDLE),
+        timeouts=timeouts or STREAM_TIMEOUTS,
         queue=queue,
         workqueue=workqueue,
         task_status=task_status,
@@ -268,7 +280,7 @@ async def serve_echo(
         *(addresses or (DEFAULT_ECHO,)),
         name="echo",
         options=options,
-        timeouts=timeouts or Timeouts(idle=STREAM_IDLE),
+        timeouts=timeouts or STREAM_TIMEOUTS,
         queue=queue,
         workqueue=workqueue,
         task_status=task_status,

@@ -517,7 +517,6 @@ async def test_a_half_close_is_given_time_for_the_head_of_an_answer(watched, moc
     assert connection.deadlines.next() == (Phase.HALF_CLOSED, trio.current_time() + 2)
     assert not connection.scope.cancel_called
     connection.begin_answer()
-    assert connection.answer_begun
     assert connection.deadlines.next() is None
     connection.unwatch_peer()
 
@@ -532,8 +531,8 @@ async def test_a_half_close_after_the_answer_has_begun_arms_nothing(watched) -> 
     assert connection.deadlines.next() is None
     connection.unwatch_peer()
     # The next handler's answer has not begun.
+    connection.owe_answer()
     connection.watch_peer()
-    assert not connection.answer_begun
     await wait_all_tasks_blocked()
     assert connection.deadlines.next() is not None
     connection.unwatch_peer()

@@ -148,7 +148,7 @@ async def test_half_closed_client_still_gets_all(start_http, connect, kind, mock
     client = await connect(server)
     await client.send(post(b"abc"))
     client.finish()
-    await advance(mock_clock, 60)
+    await advance(mock_clock, 29)
     gate.set()
     reply = await client.read_reply()
     assert reply.body == b"abc|end"

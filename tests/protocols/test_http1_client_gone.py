@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import trio
 
-from ktrio import Response
+from ktrio import QueueOptions, Response
 from tests.server.harness import GET, LATE, Ended, advance, get, settle
 
 
@@ -156,10 +156,42 @@ async def test_answer_that_has_begun_goes_on_after_a_half_close(start_http, conn
     await client.send(GET)
     await client.read_through(b"first")
     client.finish()
-    await advance(mock_clock, 60)
+    await advance(mock_clock, 29)
     assert client.peek() in ("data", "open")
     gate.set()
     assert b"second" in await client.read_to_end()
+
+
+async def test_stream_that_is_silent_behind_a_half_close_is_given_up_after_the_write_time(
+    start_http, connect, mock_clock
+):
+    """A browser that closes says no more than a FIN, and a stream that sends nothing never learns that it has gone."""
+    gate = trio.Event()
+
+    async def body():
+        yield b"first"
+        await gate.wait()
+        yield b"second"
+        await trio.sleep_forever()
+
+    async def handler(request):
+        return Response(body=body())
+
+    server = await start_http(handler, queue=QueueOptions(max_active=1))
+    client = await connect(server)
+    await client.send(GET)
+    await client.read_through(b"first")
+    client.finish()
+    await advance(mock_clock, 29)
+    gate.set()
+    await client.read_through(b"second")
+    other = await connect(server)
+    await other.send(GET)
+    await advance(mock_clock, 29)
+    assert server.statistics().reasons == {}
+    await advance(mock_clock, 1 + LATE)
+    assert server.statistics().reasons == {"half-closed-timeout": 1}
+    await other.read_through(b"first")
 
 
 async def test_reset_cancels_a_stream_that_waits_for_its_next_piece(start_http, connect):

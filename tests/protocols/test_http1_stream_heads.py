@@ -172,7 +172,7 @@ async def test_error_before_the_head_is_a_clean_500(start_http, connect, kind, f
     assert client.peek() == ("fin" if reply.says_close else "open")
     (record,) = caplog.records
     assert (record.levelname, type(record.exc_info[1])) == ("ERROR", Unlucky)
-    assert server.statistics().errors == 0
+    assert server.statistics().errors == 1
 
 
 @both_kinds

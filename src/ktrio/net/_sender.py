@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Final, TypeAlias, final
 
@@ -34,7 +34,7 @@ def stay() -> AbstractAsyncContextManager[None]:
 class Sender:
     """Sends on one transport, for one task at a time."""
 
-    __slots__ = ("_allowance", "_deadlines", "_meter", "_transport", "bytes_sent", "is_waiting")
+    __slots__ = ("_allowance", "_deadlines", "_meter", "_transport", "bytes_sent", "is_waiting", "on_wait")
 
     # I  set once · T  only the task that sends · S  changed only in one synchronous stretch
     def __init__(self, transport: Transport, deadlines: Deadlines, timeouts: Timeouts) -> None:
@@ -44,6 +44,7 @@ class Sender:
         self._meter: Final = DeliveryMeter(transport.undelivered_bytes)  # I; its content S
         self.bytes_sent = 0  # T: accepted by the transport
         self.is_waiting = False  # T: for the peer, right now
+        self.on_wait: Callable[[bool], object] | None = None  # I, by the roster: a wait begins, or ends
 
     def send_nowait(self, data: Data) -> int:
         # The short way for what is sent most: a view, its cast and its slice would cost half as much as the send.
@@ -124,17 +125,26 @@ class Sender:
         self.bytes_sent += sent or 0
         return sent
 
-    async def wait(self, waiting: Waiting) -> None:
+    async def flush(self, waiting: Waiting) -> None:
+        while self._transport.unflushed_bytes():
+            await self.wait(waiting, self._transport.wait_flushed)
+
+    async def wait(self, waiting: Waiting, wait_for_room: Callable[[], Awaitable[None]] | None = None) -> None:
         """Wait until there may be room again, or the allowance is used up, which ends the connection's scope."""
         async with waiting():
             moved = self._meter.start(self.bytes_sent)
             self._deadlines.arm(Phase.WRITE, self._allowance.start_wait(trio.current_time(), moved))
-            self.is_waiting = True
+            self._set_waiting(True)
             try:
-                await self._transport.wait_writable()
+                await (wait_for_room or self._transport.wait_writable)()
             finally:
-                self.is_waiting = False
+                self._set_waiting(False)
                 self._allowance.end_wait(trio.current_time(), self._meter.moved())
                 # Before the way back onto the books, which may take a while and is none of the peer's doing.
                 if not self._deadlines.is_spent:
                     self._deadlines.disarm(Phase.WRITE)
+
+    def _set_waiting(self, is_waiting: bool) -> None:
+        self.is_waiting = is_waiting
+        if self.on_wait is not None:
+            self.on_wait(is_waiting)

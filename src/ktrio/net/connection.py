@@ -55,6 +55,7 @@ class Connection:
 
     __slots__ = (
         "_answer_begun",
+        "_is_streaming",
         "_reason",
         "_sender",
         "_state",
@@ -67,6 +68,7 @@ class Connection:
         "half_closed",
         "leaving",
         "local",
+        "may_be_torso",
         "on_outcome",
         "on_state",
         "opened",
@@ -104,12 +106,14 @@ class Connection:
         self.on_outcome: Callable[[BaseException | None], object] | None = None  # I, by the dispatch
         self.scope: trio.CancelScope | None = None  # T: around the protocol, while a worker runs it
         self.cut = False  # S: was it cancelled by the grace or a second signal while it owed an answer?
+        self.may_be_torso = True  # T: if it owes an answer, must its peer see a reset?
         self.owes_answer = False  # T: is a complete request in and its answer incomplete?
         self.answered = 0  # T: answers completed
         self.leaving = ""  # S: why it was asked to leave, until it does or turns out to have a request
         self.bytes_received = 0  # T
         self.half_closed = False  # S: has a read or the watch seen the peer's FIN?
-        self._answer_begun = False  # T
+        self._answer_begun = False  # T: has the head of the present answer gone out?
+        self._is_streaming = False  # T: and does the rest of it come in pieces, in its own time?
         self._state = State.NEW  # S
         self._reason = ""  # S
         self._transport: Final = transport  # I
@@ -241,6 +245,10 @@ class Connection:
         """Does a send wait for the peer right now?"""
         return self._sender.is_waiting
 
+    def tell_waits_to_write(self, told: Callable[[bool], object] | None) -> None:
+        """Let `told` know when such a wait begins (True) and ends (False)."""
+        self._sender.on_wait = told
+
     def send_nowait(self, data: Data) -> int:
         """Send as much as fits at once, at most 256 KiB; how many bytes that was, perhaps none.
 
@@ -261,6 +269,15 @@ class Connection:
           ConnectionGone: the peer is gone, or the connection was closed here; part of it may have been sent.
         """
         await self._sender.send_all(data, self.waiting_within_answer if within_answer else self.waiting)
+
+    async def flush(self) -> None:
+        """Wait until what was sent has left this process; as `send_all` waits. On a socket that is at once.
+
+        The kernel delivers what a socket was given after its close as well; a stream's carrier has little time for it.
+        """
+        if self._transport.unflushed_bytes():
+            self.deadlines.settle()
+            await self._sender.flush(self.waiting)
 
     async def wait_writable(self) -> None:
         """Wait until there is room to send, as `send_all` waits for it. A checkpoint; raises as that."""
@@ -293,22 +310,31 @@ class Connection:
 
     # ---- watching the peer while a handler works
 
-    @property
-    def answer_begun(self) -> bool:
-        """Has the handler's response head been begun since the last `watch_peer`?"""
-        return self._answer_begun
+    def owe_answer(self) -> None:
+        """A complete request is in: from here on an answer is owed, and none of it has gone out."""
+        self.owes_answer = True
+        self._answer_begun = self._is_streaming = False
 
     def begin_answer(self) -> None:
         """The response has begun: a peer that has shut down its side may wait for it as long as it progresses."""
         self._answer_begun = True
-        self.deadlines.disarm(Phase.HALF_CLOSED)
+        if not self._is_streaming:
+            self.deadlines.disarm(Phase.HALF_CLOSED)
+
+    def note_piece(self) -> None:
+        """A piece of a streamed response goes out. A peer that has shut down its side may wait for the next one.
+
+        For `Timeouts.write` seconds: it may as well be gone, and a stream that has nothing to send never finds out.
+        """
+        self._answer_begun = self._is_streaming = True
+        if self.half_closed:
+            self.deadlines.arm(Phase.HALF_CLOSED, trio.current_time() + self.timeouts.write)
 
     def watch_peer(self) -> None:
         """From now until `unwatch_peer`, act on what the peer does while a handler works.
 
         Its FIN arms `Phase.HALF_CLOSED`, unless the answer has begun; its going cancels `scope` as ``client-gone``.
         """
-        self._answer_begun = False
         self.deadlines.settle()
         self._transport.watch(self._on_half_close, self._on_gone)
 
@@ -320,7 +346,9 @@ class Connection:
 
     def _on_half_close(self) -> None:
         self.half_closed = True
-        if not self._answer_begun:
+        if self._is_streaming:
+            self.note_piece()
+        elif not self._answer_begun:
             self.deadlines.arm(Phase.HALF_CLOSED, trio.current_time() + self.timeouts.half_closed)
 
     def _on_gone(self) -> None:
@@ -365,9 +393,12 @@ class Connection:
                 return
             dropped += len(data or b"")
 
-    def shutdown_write(self) -> None:
-        """Send our FIN after what was sent before; nothing happens if the connection is lost or closed already."""
-        self._transport.shutdown_write()
+    def shutdown_write(self) -> bool:
+        """Send our FIN after what was sent before; nothing happens if the connection is lost or closed already.
+
+        False: the transport has no such thing.
+        """
+        return self._transport.shutdown_write()
 
     def close(self) -> None:
         """Close the transport, at once. Idempotent; a task that waits for it is woken and gets `ConnectionGone`."""

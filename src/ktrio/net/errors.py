@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import errno
 import socket
-from typing import Final, NoReturn, final
+from collections.abc import Callable, Iterator
+from typing import Final, NoReturn, cast, final
 
 
 @final
@@ -38,6 +39,34 @@ class ConnectionGone(Exception):  # noqa: N818 -- "gone" is the word for it, and
     def __init__(self, errno_name: str) -> None:
         super().__init__(errno_name)
         self.errno_name: Final = errno_name
+
+
+def leaves_of(error: BaseException) -> Iterator[BaseException]:
+    """The exceptions that a group holds, at whatever depth; any other exception is its own leaf."""
+    if isinstance(error, BaseExceptionGroup):
+        for each in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            yield from leaves_of(each)
+    else:
+        yield error
+
+
+def split_leaves(
+    error: BaseException, is_one: Callable[[BaseException], bool]
+) -> tuple[BaseException | None, BaseException | None]:
+    """`error` as the part whose leaves answer True and the part of the others; either may be None.
+
+    What needs no splitting comes back as it was, so that groups stay intact.
+    """
+    answers = {is_one(leaf) for leaf in leaves_of(error)}
+    if len(answers) > 1 and isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        return group.split(lambda each: not isinstance(each, BaseExceptionGroup) and is_one(each))
+    return (error, None) if True in answers else (None, error)
+
+
+def is_gone(leaf: BaseException) -> bool:
+    """Does this say that the connection is lost, and nothing else?"""
+    return isinstance(leaf, ConnectionGone)
 
 
 def _existing(*names: str) -> frozenset[int]:

@@ -99,6 +99,14 @@ class SocketTransport:
         """See `Transport.undelivered_bytes`."""
         return undelivered_bytes(self._sock)
 
+    def unflushed_bytes(self) -> int:
+        """See `Transport.unflushed_bytes`."""
+        return 0
+
+    async def wait_flushed(self) -> None:
+        """See `Transport.wait_flushed`."""
+        await trio.lowlevel.checkpoint()
+
     def watch(self, on_half_close: Told, on_gone: Told) -> None:
         """See `Transport.watch`."""
         self._readiness.watch(self._sock, on_half_close, on_gone, is_shut=self._is_shut)
@@ -107,7 +115,7 @@ class SocketTransport:
         """See `Transport.unwatch`."""
         self._readiness.unwatch(self._sock)
 
-    def shutdown_write(self) -> None:
+    def shutdown_write(self) -> bool:
         """See `Transport.shutdown_write`."""
         self._is_shut = True
         try:
@@ -116,6 +124,7 @@ class SocketTransport:
             # A lost connection needs no FIN, and its loss is told by whatever is read or written next.
             if not self.is_closed and not is_connection_lost(error):
                 raise
+        return True
 
     def close(self) -> None:
         """See `Transport.close`."""

@@ -51,6 +51,7 @@ class StreamTransport:
         "_closed",
         "_eof",
         "_fin_wanted",
+        "_flushed",
         "_in_flight",
         "_lost",
         "_on_gone",
@@ -79,6 +80,7 @@ class StreamTransport:
         self._on_gone: Told | None = None  # S: while watched
         self._readable = ParkingLot()  # I: the connection waits for bytes
         self._writable = ParkingLot()  # I: the connection waits for room
+        self._flushed = ParkingLot()  # I: the connection waits until something has left
         self._room_to_read = ParkingLot()  # I: the carrier waits for room to read into
         self._work = ParkingLot()  # I: the carrier waits for something to send, or for the end
         self._scope = trio.CancelScope(shield=True)  # I: around the carrier; its deadline S
@@ -150,6 +152,18 @@ class StreamTransport:
         """See `Transport.undelivered_bytes`: what the stream has taken counts as delivered."""
         return None if self._closed else len(self._to_send) + self._in_flight
 
+    def unflushed_bytes(self) -> int:
+        """See `Transport.unflushed_bytes`."""
+        return 0 if self._closed or self._lost else len(self._to_send) + self._in_flight
+
+    async def wait_flushed(self) -> None:
+        """See `Transport.wait_flushed`."""
+        await trio.lowlevel.checkpoint()
+        before = self.unflushed_bytes()
+        while before and self.unflushed_bytes() >= before:
+            await self._flushed.park()
+        self._check_usable()
+
     def watch(self, on_half_close: Told, on_gone: Told) -> None:
         """See `Transport.watch`. What has happened before is told at once."""
         if self._closed:
@@ -164,11 +178,14 @@ class StreamTransport:
         """See `Transport.unwatch`."""
         self._on_half_close = self._on_gone = None
 
-    def shutdown_write(self) -> None:
-        """See `Transport.shutdown_write`: nothing happens if the stream cannot be closed half."""
-        if not self._closed and isinstance(self._stream, trio.abc.HalfCloseableStream):
+    def shutdown_write(self) -> bool:
+        """See `Transport.shutdown_write`."""
+        if not isinstance(self._stream, trio.abc.HalfCloseableStream):
+            return False
+        if not self._closed:
             self._fin_wanted = True
             self._work.unpark_all()
+        return True
 
     def close(self) -> None:
         """See `Transport.close`; the carrier has `CLOSE_WITHIN` seconds for the rest."""
@@ -189,13 +206,18 @@ class StreamTransport:
         self._closed = True
         self.unwatch()
         self.limit(trio.current_time() + (0 if self._lost else within))
-        for waiting in (self._readable, self._writable, self._room_to_read, self._work):
+        for waiting in (self._readable, self._writable, self._flushed, self._room_to_read, self._work):
             waiting.unpark_all()
 
     def _check_sendable(self) -> None:
+        self._check_usable()
+        if self._fin_wanted:
+            raise ConnectionGone("EPIPE")
+
+    def _check_usable(self) -> None:
         if self._closed:
             raise ConnectionGone("EBADF")
-        if self._lost or self._fin_wanted:
+        if self._lost:
             raise ConnectionGone("EPIPE")
 
     # -- the carrier
@@ -254,6 +276,7 @@ class StreamTransport:
         except Exception as error:
             self._lose(error)
         self._in_flight = 0
+        self._flushed.unpark_all()
 
     async def _send_eof(self) -> None:
         assert isinstance(self._stream, trio.abc.HalfCloseableStream)
@@ -274,6 +297,7 @@ class StreamTransport:
         self._to_send.clear()
         self._readable.unpark_all()
         self._writable.unpark_all()
+        self._flushed.unpark_all()
         self._tell_gone()
 
     def _tell_half_close(self) -> None:

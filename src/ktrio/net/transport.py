@@ -63,6 +63,14 @@ class Transport(Protocol):
         """Bytes taken by a send and not delivered to the peer yet; `None`: nobody can tell."""
         ...
 
+    def unflushed_bytes(self) -> int:
+        """Bytes taken by a send that nobody delivers if this process ends: 0 where the kernel has them."""
+        ...
+
+    async def wait_flushed(self) -> None:
+        """Wait until some of them have left, or all. A checkpoint."""
+        ...
+
     def watch(self, on_half_close: Told, on_gone: Told) -> None:
         """From now until `unwatch`, tell once when the peer shuts down its side, and once when it is gone."""
         ...
@@ -71,8 +79,8 @@ class Transport(Protocol):
         """Stop what `watch` began; nothing happens if it was not begun."""
         ...
 
-    def shutdown_write(self) -> None:
-        """Send our FIN behind what was sent before, if the transport has such a thing. Never raises for a loss."""
+    def shutdown_write(self) -> bool:
+        """Send our FIN behind what was sent before; False: there is no such thing here. Never raises for a loss."""
         ...
 
     def close(self) -> None:

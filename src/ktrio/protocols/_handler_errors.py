@@ -2,25 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import cast
-
 from ktrio.http.errors import HttpError
-from ktrio.net.errors import ConnectionGone
-
-
-def leaves_of(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions that a group holds, at whatever depth; any other exception is its own leaf."""
-    if isinstance(error, BaseExceptionGroup):
-        for each in cast("BaseExceptionGroup[BaseException]", error).exceptions:
-            yield from leaves_of(each)
-    else:
-        yield error
-
-
-def connection_gone_in(error: BaseException) -> ConnectionGone | None:
-    """The loss of the connection, if it is among what happened: then nobody is there to be answered."""
-    return next((leaf for leaf in leaves_of(error) if isinstance(leaf, ConnectionGone)), None)
+from ktrio.net.errors import leaves_of
 
 
 def http_error_of(error: BaseException) -> HttpError | None:

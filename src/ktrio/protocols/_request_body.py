@@ -44,6 +44,7 @@ class IncomingBody:
         "_exchange",
         "_is_begun",
         "_is_chunked",
+        "_is_over",
         "_is_reading",
         "_is_streamed",
         "_last_bytes",
@@ -77,6 +78,7 @@ class IncomingBody:
         self._last_bytes = 0  # T: bytes of the last receive, which the next wait is credited with
         self._is_begun = False  # T: the client was asked to go on
         self._is_reading = False  # T
+        self._is_over = False  # T: the request is
         self._is_streamed = False  # T: a piece was handed out by itself
 
     async def read(self, *, max_bytes: int | None = None) -> bytes:
@@ -124,6 +126,7 @@ class IncomingBody:
     @contextmanager
     def _reading(self) -> Generator[None]:
         """One task at a time."""
+        self._check_over()
         if self._is_reading:
             raise trio.BusyResourceError("another task is reading the body of this request")
         self._is_reading = True
@@ -160,6 +163,15 @@ class IncomingBody:
             check_body_bytes(self._received, most)
         return data
 
+    def finish(self) -> bool:
+        """The request is over, and nobody reads its body any more; True: somebody is still at it."""
+        self._is_over = True
+        return self._is_reading
+
+    def _check_over(self) -> None:
+        if self._is_over and self._data is None:
+            raise RuntimeError("this request is over: its body can be read until its response has been sent")
+
     async def _invite(self) -> None:
         """Ask a client to go on that waits for that. Sent at once: what a cancelled wait had lost, it would miss."""
         invitation = self._exchange.send_continue()
@@ -169,8 +181,6 @@ class IncomingBody:
 
     async def drop(self) -> bool:
         """Read on and drop, at most `Limits.drain_bytes`, to keep the connection; was that the body's end?"""
-        if self._is_reading:  # a task that a handler has left behind: the body is its, and the connection is done
-            return False
         dropped = 0
         while dropped <= self._limits.drain_bytes:
             data = await self._next_bytes()
@@ -255,6 +265,10 @@ class NoBody:
         """The end; a checkpoint."""
         await trio.lowlevel.checkpoint()
         raise StopAsyncIteration
+
+    def finish(self) -> bool:
+        """Nobody is at it."""
+        return False
 
     async def drop(self) -> bool:
         """There is nothing to drop."""

@@ -58,6 +58,11 @@ async def _aclose(resource: object) -> None:
 
 
 @final
+class BrokenPieceError(ResponseError):
+    """A piece was cancelled when a part of it had gone out: what followed it would pass for its rest."""
+
+
+@final
 class ResponseWriter:
     """Writes the response of one exchange to its connection; `method` is the request's.
 
@@ -100,6 +105,11 @@ class ResponseWriter:
     def status(self) -> int:
         """The status of the response, if anything of it was sent; 0: nothing was."""
         return self._status if self._connection.bytes_sent > self._sent_before else 0
+
+    @property
+    def is_in_use(self) -> bool:
+        """Is a task that was left behind still sending a piece? Then nobody else can send on this connection."""
+        return self._is_sending
 
     @property
     def body_bytes(self) -> int:
@@ -198,6 +208,7 @@ class ResponseWriter:
                 await self._iterate(cast("AsyncIterable[bytes]", body))
         finally:
             self._is_streaming = False
+            self._is_broken = self._is_broken or self._is_sending  # by a task that was left behind
         self._check_unbroken()
         self._render_now()
         last = self._exchange.end_body(trailers)
@@ -256,7 +267,8 @@ class ResponseWriter:
         connection, unsent = self._connection, self._unsent
         buffers = [each for each in (unsent, *framed) if each]
         self._unsent = b""
-        self._begin_answer()
+        self._connection.become(State.WRITING)
+        connection.note_piece()
         before = connection.bytes_sent
         try:
             await connection.send_all(buffers, within_answer=True)
@@ -270,24 +282,18 @@ class ResponseWriter:
     def _check_unbroken(self) -> None:
         """Was a piece cancelled when a part of it had gone out? What follows it would pass for its rest."""
         if self._is_broken:
-            raise ResponseError("a piece of the body was cancelled when a part of it was sent: nothing can follow")
+            raise BrokenPieceError("a piece of the body was cancelled when a part of it was sent: nothing can follow")
 
     def _render_now(self) -> None:
         render, self._render = self._render, None
         if render is not None:
             self._unsent = render()
 
-    def _begin_answer(self) -> None:
-        self._connection.become(State.WRITING)
-        self._connection.begin_answer()
-
     def _watch(self) -> None:
         """The body lets go of the loop: from now on something may happen to its peer."""
         if not self._is_watching:
             self._is_watching = True
             self._connection.watch_peer()
-            if self.status:
-                self._connection.begin_answer()
 
     def _send_head(self) -> None:
         """The body waits for something; the head, if it is still here, need not."""
@@ -299,4 +305,5 @@ class ResponseWriter:
             return  # the next send tells it, where it can be told
         if sent:
             self._unsent = self._unsent[sent:]
-            self._begin_answer()
+            self._connection.become(State.WRITING)
+            self._connection.note_piece()

@@ -107,5 +107,13 @@ async def user_code(
 
 @disable_ki_protection
 def call_handler(handler: Callable[[T], Awaitable[object]], request: T) -> Awaitable[object]:
-    """The awaitable that a handler gives for a request; an async function has not begun then."""
-    return handler(request)
+    """The awaitable that a handler gives for a request; an async function has not begun then.
+
+    Raises:
+      TypeError: it gave something that cannot be awaited; the handler is no async function.
+    """
+    awaitable = handler(request)
+    if not hasattr(awaitable, "__await__"):
+        name = getattr(handler, "__qualname__", repr(handler))
+        raise TypeError(f"{name} is to be an async function without yield, but it gave {awaitable!r:.100}")
+    return awaitable

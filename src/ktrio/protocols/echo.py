@@ -72,6 +72,7 @@ class Echo:
         connection.become(State.WRITING)
         connection.owes_answer = True
         await connection.send_all(data)
+        await connection.flush()
         connection.owes_answer = False
 
     def rescue(self) -> bool:

@@ -38,11 +38,11 @@ from ktrio.http.policy import Limits, is_worth_draining, wants_head_only
 from ktrio.http.request_head import RequestHead
 from ktrio.http.responses import error_response, render_error
 from ktrio.net.connection import Connection, State
-from ktrio.net.errors import ConnectionGone
-from ktrio.protocols._handler_errors import connection_gone_in, http_error_of
+from ktrio.net.errors import ConnectionGone, is_gone, leaves_of, split_leaves
+from ktrio.protocols._handler_errors import http_error_of
 from ktrio.protocols._head_reader import HeadReader
 from ktrio.protocols._request_body import NO_BODY, IncomingBody, NoBody
-from ktrio.protocols._response_writer import ResponseWriter, close_body
+from ktrio.protocols._response_writer import BrokenPieceError, ResponseWriter, close_body
 from ktrio.protocols._user_code import call_handler, user_code
 
 log = logging.getLogger("ktrio.http")
@@ -158,7 +158,7 @@ class Http1:
         self._requests += 1
         self._failed = False
         self._writer = ResponseWriter(self._connection, self._exchange, self._head.method)
-        self._connection.owes_answer = True
+        self._connection.owe_answer()
         self._connection.become(State.HANDLING)
 
     async def _answer(self) -> bool:
@@ -180,12 +180,16 @@ class Http1:
             raise
         finally:
             connection.unwatch_peer()
+            is_body_in_use = body.finish()
         self._finish()
         if not is_sent:
             return False
         connection.answered += 1
         if not self._failed:
             self._tell_outcome(None)
+        if is_body_in_use:  # by a task that the handler has left behind: nobody else can read from this connection
+            connection.end("answered")
+            return False
         is_read = exchange.body_complete or (not exchange.closes and await self._drop_body(body))
         self._heads.give_back(body.take_leftover())
         if exchange.closes or not is_read or connection.draining.is_set():
@@ -223,15 +227,14 @@ class Http1:
                 return response
             raise TypeError(f"the handler returned {response!r}, not a Response")
         except Exception as error:
-            gone = connection_gone_in(error)
-            if gone is not None:
-                raise gone from error
-            expected = http_error_of(error)
-            if expected is None:
-                log.exception("the handler of %s %s raised", head.method, head.target)
-                self._tell_outcome(error)
-                expected = InternalError("The server met an unexpected error.")
-            return error_response(expected)
+            gone, other = split_leaves(error, is_gone)
+            expected = http_error_of(other) if other is not None else None
+            if other is not None and expected is None:
+                log.error("the handler of %s %s raised", head.method, head.target, exc_info=other)
+                self._tell_outcome(other)
+            if gone is not None:  # nobody is there to be answered
+                raise next(iter(leaves_of(gone))) from error
+            return error_response(expected or InternalError("The server met an unexpected error."))
 
     async def _send(self, response: Response, exchange: Exchange, writer: ResponseWriter) -> bool:
         """Send the response; False: it broke off (an answer is still owed), or an error was sent in its place."""
@@ -242,11 +245,14 @@ class Http1:
                 response, common=self._common_headers(), must_close=partial(self._must_close, exchange, head)
             )
         except Exception as error:
-            gone = connection_gone_in(error)
+            gone, other = split_leaves(error, is_gone)
             if gone is not None:
-                raise gone from error
+                if other is not None:
+                    self._report_broken(other, head)
+                raise next(iter(leaves_of(gone))) from error
             await self._break_off(error, exchange, head, writer)
             return False
+        await connection.flush()
         connection.owes_answer = False
         return True
 
@@ -254,19 +260,23 @@ class Http1:
         """A response came to nothing: say so if nothing of it was sent; else the connection's end must show it."""
         expected = http_error_of(error)  # the request's fault, found by a body that reads the request's
         self._connection.end("error" if expected is None else "bad-request")
-        if expected is None:
-            self._tell_outcome(error)
-        if not writer.status:
+        if not writer.status and not writer.is_in_use:
             if expected is None:
-                log.exception("the response to %s %s cannot be sent", head.method, head.target)
+                self._tell_outcome(error)
+                log.error("the response to %s %s cannot be sent", head.method, head.target, exc_info=error)
             await self._say_error(
                 expected or InternalError("The server met an unexpected error."),
                 head_only=head.method == "HEAD",
                 may_be_unread=not exchange.body_complete,
             )
         elif expected is None:
-            trace = None if isinstance(error, ResponseError) else error  # that one says it all in a line
-            log.error("the response to %s %s broke off: %s", head.method, head.target, error, exc_info=trace)
+            self._report_broken(error, head)
+
+    def _report_broken(self, error: BaseException, head: RequestHead) -> None:
+        trace = None if isinstance(error, ResponseError) else error  # that one says it all in a line
+        log.error("the response to %s %s broke off: %s", head.method, head.target, error, exc_info=trace)
+        if not isinstance(error, BrokenPieceError):  # that one is the doing of a slow client
+            self._tell_outcome(error)
 
     def _must_close(self, exchange: Exchange, head: RequestHead) -> bool:
         """Is this the connection's last response?"""
@@ -359,6 +369,7 @@ class Http1:
         status = 0
         try:
             await connection.send_all(message)
+            await connection.flush()
             status = error.status
             connection.owes_answer = False
         finally:

@@ -20,8 +20,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ktrio.net.connection import RECEIVE_BYTES, Connection, Draining, State
 from ktrio.net.deadlines import Phase
-from ktrio.net.errors import ConnectionGone
-from ktrio.protocols._handler_errors import connection_gone_in, leaves_of
+from ktrio.net.errors import ConnectionGone, is_gone, leaves_of, split_leaves
 from ktrio.protocols._user_code import call_handler, user_code
 
 __all__ = ["ConnectionStream", "StreamHandler", "StreamProtocol"]
@@ -103,7 +102,7 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
                 nursery.cancel_scope.cancel(reason="something was received")
         except BaseExceptionGroup as group:
             if not received:  # else it is a cancellation that came too late, and the next checkpoint has it as well
-                raise connection_gone_in(group) or next(leaves_of(group)) from None
+                raise next((leaf for leaf in leaves_of(group) if is_gone(leaf)), next(leaves_of(group))) from None
         return received[0] if received else None
 
     async def _receive(self, most: int) -> bytes:
@@ -126,7 +125,12 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
         """
         with self._sending(), self._translated():
             await self._check_sendable()
-            await self._connection.send_all(data)
+            connection = self._connection
+            await connection.send_all(data)
+            if connection.reason or connection.deadlines.is_spent:
+                connection.may_be_torso = (
+                    False  # last words of a handler that was cancelled: a reset would destroy them
+                )
 
     @enable_ki_protection
     async def wait_send_all_might_not_block(self) -> None:
@@ -137,18 +141,22 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
 
     @enable_ki_protection
     async def send_eof(self) -> None:
-        """Shut down the sending half behind what was sent; again is no error. Raises as `send_all`."""
+        """Shut down the sending half behind what was sent; again is no error. Raises as `send_all`.
+
+        Raises:
+          NotImplementedError: what carries this connection has no such thing; TLS has not.
+        """
         with self._sending(), self._translated():
             await self._check_open()
             await trio.lowlevel.checkpoint()
             if not self._eof_sent:
                 self._connection.send_nowait(b"")  # a FIN that nobody will see is no error to the kernel; to us it is
-            self._eof_sent = True
-            # Watched anew: with both halves shut the kernel reports a hang-up, though nobody has gone.
-            self._connection.unwatch_peer()
-            self._connection.shutdown_write()
-            self._connection.watch_peer()
-            self._connection.begin_answer()
+                # Watched anew: with both halves shut the kernel reports a hang-up, though nobody has gone.
+                self._connection.unwatch_peer()
+                self._eof_sent = self._connection.shutdown_write()
+                self._connection.watch_peer()
+            if not self._eof_sent:
+                raise NotImplementedError(f"{self!r} cannot be closed half: aclose it when you are done")
 
     @contextmanager
     def _translated(self) -> Generator[None]:
@@ -199,20 +207,20 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
             self._is_sending = False
 
 
-def _is_loss(error: BaseException, stream: ConnectionStream) -> bool:
-    """Is this what using `stream` means whose peer has gone, or whose server has closed it, and nothing else?
+def _is_loss(leaf: BaseException, stream: ConnectionStream) -> bool:
+    """Is this what using `stream` means whose peer has gone, or whose server has closed it?
 
-    The stream of another connection, which its handler has shared, raises the same: there the handler must look itself.
+    Another stream on top of it, TLS say, may have wrapped it. The stream of another connection, which its handler has
+    shared, raises the same: there the handler must look itself.
     """
-    return stream.was_lost and all(
-        isinstance(leaf.__cause__, ConnectionGone)
-        and not (stream.was_closed and isinstance(leaf, trio.ClosedResourceError))
-        for leaf in leaves_of(error)
-    )
-
-
-def _means_more_than_an_error(error: BaseException) -> bool:
-    return not isinstance(error, Exception | BaseExceptionGroup)
+    if not stream.was_lost or not isinstance(leaf, trio.BrokenResourceError | trio.ClosedResourceError):
+        return False
+    if stream.was_closed and isinstance(leaf, trio.ClosedResourceError):
+        return False
+    cause: BaseException | None = leaf
+    while cause is not None and not isinstance(cause, ConnectionGone):
+        cause = cause.__cause__
+    return cause is not None
 
 
 def _checked(max_bytes: int | None) -> int:
@@ -250,23 +258,21 @@ class StreamProtocol:
         """Run the handler, once it has a slot."""
         connection = self._connection
         connection.deadlines.disarm(Phase.HEAD)  # armed at accept; it is the handler's to know what comes first
+        connection.become(State.QUEUED)  # nobody asks it to leave any more
         async with connection.waiting():
             await trio.lowlevel.checkpoint()
         connection.become(State.HANDLING)
-        connection.owes_answer = True
+        connection.owe_answer()
         stream = ConnectionStream(connection)
         try:
             await user_code(call_handler(self._handler, stream), self._watch)
-        except Exception as error:
-            if not _is_loss(error, stream):
+            await connection.flush()
+        except BaseException as error:
+            lost, rest = split_leaves(error, lambda leaf: _is_loss(leaf, stream))
+            if lost is None:
                 raise
             connection.end("client-gone")
-            raise ConnectionGone("ECONNRESET") from error
-        except BaseExceptionGroup as group:  # of several tasks some were cancelled, and some met the loss themselves
-            going, errors = group.split(_means_more_than_an_error)
-            if going is None or errors is None or not _is_loss(errors, stream):
-                raise
-            raise going from None
+            raise (rest or ConnectionGone("ECONNRESET")) from error
         finally:
             connection.unwatch_peer()
         connection.owes_answer = False

@@ -19,7 +19,7 @@ from trio.lowlevel import enable_ki_protection
 
 from ktrio.net.connection import Connection, ConnectionProtocol, ProtocolFactory, State
 from ktrio.net.deadlines import Phase
-from ktrio.net.errors import ConnectionGone
+from ktrio.net.errors import ConnectionGone, is_gone, leaves_of, split_leaves
 from ktrio.server.roster import Roster
 from ktrio.workqueue import Work, Workqueue, parked
 
@@ -100,29 +100,39 @@ class Dispatch:
             connection.waiting_within_answer = _parking_of_this_task(connection, insist=True)
             self._roster.taken(connection)
             await self._converse_to_the_end(connection, self._make_protocol(connection))
-        except ConnectionGone:
-            connection.end("peer-reset")
-        except Exception as error:
-            self._report(connection, error)
-        except BaseExceptionGroup as group:  # errors beside the Cancelled of an interrupt: only that is the queue's
-            going, errors = group.split(lambda each: not isinstance(each, Exception | BaseExceptionGroup))
-            if errors is not None:
-                self._report(connection, errors)
-            if going is not None:
-                raise going from None
+        except BaseException as error:
+            self._judge(connection, error)
         finally:
             connection.end("server-cancelled")
-            if connection.owes_answer:
+            self.errors += connection.reason == "error"
+            if connection.owes_answer and connection.may_be_torso:
                 connection.abort()  # the peer must not take a torso for the whole
             else:
                 connection.close()
             self._roster.remove(connection)
 
+    def _judge(self, connection: Connection, error: BaseException) -> None:
+        """What ended a conversation: the loss of its peer, something unexpected, the end of it all, or some of these.
+
+        Raises what is not this connection's: Cancelled, KeyboardInterrupt and their like.
+        """
+        errors, going = split_leaves(error, lambda leaf: isinstance(leaf, Exception))
+        if errors is not None:
+            lost, unexpected = split_leaves(errors, is_gone)
+            if unexpected is not None:
+                self._report(connection, unexpected)
+            elif lost is not None:
+                connection.end("peer-reset")
+        if going is not None:
+            raise going from None
+
     def _report(self, connection: Connection, error: BaseException) -> None:
-        self.errors += 1
         connection.end("error")
+        self.errors += connection.reason != "error"  # the others are counted at the end
         log.error("unexpected error on %r", connection, exc_info=error)
-        self._on_outcome(error)
+        # A stream that broke is somebody's network, or noise at the door of TLS: seen, and no sign of a broken server.
+        if not all(isinstance(leaf, trio.BrokenResourceError) for leaf in leaves_of(error)):
+            self._on_outcome(error)
 
     async def _converse_to_the_end(self, connection: Connection, protocol: ConnectionProtocol) -> None:
         try:
@@ -136,6 +146,8 @@ class Dispatch:
         except ConnectionGone:
             raise
         except BaseException as error:
+            if any(is_gone(leaf) for leaf in leaves_of(error)):
+                connection.end("client-gone" if connection.owes_answer else "peer-reset")
             connection.end("error" if isinstance(error, Exception) else "server-cancelled")
             await self._farewell(connection, protocol)
             raise

@@ -12,6 +12,7 @@ import math
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, final
 
 import trio
@@ -75,7 +76,7 @@ class Roster:
         self._idle: OrderedDict[Connection, None] = OrderedDict()  # S: longest idle first
         self._new: OrderedDict[Connection, None] = OrderedDict()  # S: longest silent first
         self._leaving: Connection | None = None  # S: asked to make room, and has not decided yet
-        self._writing: set[Connection] = set()  # S
+        self._writing: set[Connection] = set()  # S: waiting for their peers to take what is sent
         self._accepted = self._answered = self._cut = 0  # S
         self._reasons: Counter[str] = Counter()  # S
         self._changes = ParkingLot()  # I: who waits for a connection to leave or to become idle
@@ -99,6 +100,7 @@ class Roster:
         self._work[connection] = work
         self._accepted += 1
         connection.on_state = self._on_state
+        connection.tell_waits_to_write(partial(self._on_wait_to_write, connection))
         self._note_count()
 
     def taken(self, connection: Connection) -> None:
@@ -113,6 +115,7 @@ class Roster:
         if self._work.pop(connection, None) is None:
             return
         connection.on_state = None
+        connection.tell_waits_to_write(None)
         self._leave(connection)
         if connection is self._leaving:
             self._leaving = None
@@ -133,17 +136,19 @@ class Roster:
             self._idle.pop(connection, None)
         elif previous is State.NEW:
             self._new.pop(connection, None)
-        elif previous is State.WRITING:
-            self._writing.discard(connection)
         state = connection.state
         if state is State.IDLE:
             self._idle[connection] = None
             if self._changes:
                 self._changes.unpark_all()
-        elif state is State.WRITING:
-            self._writing.add(connection)
-            if self._arrivals_of_writers:
-                self._arrivals_of_writers.unpark_all()
+
+    def _on_wait_to_write(self, connection: Connection, is_waiting: bool) -> None:
+        if not is_waiting:
+            self._writing.discard(connection)
+            return
+        self._writing.add(connection)
+        if self._arrivals_of_writers:
+            self._arrivals_of_writers.unpark_all()
 
     def _leave(self, connection: Connection) -> None:
         self._idle.pop(connection, None)

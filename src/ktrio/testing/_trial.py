@@ -12,7 +12,8 @@ import trio
 from ktrio.http.headers import Headers, HeaderSource
 from ktrio.http.messages import BodyWriter, FileRange, Handler, Request, RequestBody, Response, SendBytes
 from ktrio.http.policy import Limits
-from ktrio.protocols._handler_errors import connection_gone_in, http_error_of
+from ktrio.net.errors import is_gone, leaves_of
+from ktrio.protocols._handler_errors import http_error_of
 from ktrio.protocols._response_writer import _is_writer
 from ktrio.testing._clock import LEAST_STEP, settle
 from ktrio.testing._probe import Probe
@@ -226,7 +227,7 @@ class Trial:
         assert not probe.is_circling, f"{sample}: the handler goes round in circles, {probe.waits} waits so far"
         if probe.outcome != "raised" or not isinstance(error, Exception):
             return
-        if http_error_of(error) is None and connection_gone_in(error) is None:
+        if http_error_of(error) is None and not any(is_gone(leaf) for leaf in leaves_of(error)):
             raise AssertionError(f"{sample}: the handler, or the body of its response, raised {error!r}") from error
 
     async def end(self) -> None:
