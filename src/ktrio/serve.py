@@ -58,7 +58,7 @@ DEFAULT_ECHO: Final = "127.0.0.1:12345"
 
 SERVER_NAME: Final = "ktrio"
 STREAM_TIMEOUTS: Final = Timeouts(idle=300.0)
-"""The timeouts of `serve_stream` and `serve_echo` if nothing is said: a person at a terminal thinks longer than a browser.
+"""The timeouts of `serve_stream` and `serve_echo` if nothing is said: a person at a terminal thinks longer.
 
 To change another one, start from these: ``dataclasses.replace(STREAM_TIMEOUTS, write=60)``.
 """
