@@ -89,7 +89,9 @@ class Pool:
         self.idle: OrderedDict[Worker, None] = OrderedDict()  # S: longest idle first
         self.nr_workers = 0  # S
         self.nr_running = 0  # S: always 0 if unbound
-        self.hesitant = False  # S: who was woken because somebody slept is to look again a turn later
+        self.finishing = 0  # S: of those counted, who have ended an item and will ask for the next
+        self.doubts = 0  # S: how often a block under a cancelled scope, which may be none, made work startable
+        self._doubts_settled = 0  # S: those whose workers have had a turn since
         self.starting = 0  # S
         self.occupied = 0  # S
         self.parked = 0  # S
@@ -136,7 +138,7 @@ class Pool:
         if type(entry) is ReturnToken:
             self.returners -= 1
         elif self.returners:
-            self._admit_returners()  # one may stand behind what left
+            self._admit_returners(past_items=not self._items_may_start())  # one may stand behind what left
 
     def kick(self, *, more: int = 0) -> None:
         """Let what waits begin: tokens at the head at once, items by waking workers (kernel: ``kick_pool``).
@@ -144,7 +146,7 @@ class Pool:
         One worker on its way is enough when an item comes; an item that blocks asks for `more` beyond those.
         """
         if self.returners:
-            self._admit_returners()
+            self._admit_returners(past_items=not self._items_may_start())
         if self._nursery is None:  # over, or not begun: the first worker will look
             return
         if self.is_bound:
@@ -158,42 +160,40 @@ class Pool:
         for _ in range(wake_ups(wanted, len(self.worklist), room, self.starting)):
             self._wake_or_create()
 
-    def _admit_returners(self) -> None:
-        """Give the tokens that are next what places there are; they need no worker."""
-        while has_place(self.occupied, self.capacity):
-            token = self._next_token()
+    def _admit_returners(self, *, past_items: bool) -> None:
+        """Give the tokens whose turn it is what places there are; they need no worker.
+
+        Those at the head of the worklist; `past_items` also those behind items that concurrency management holds up,
+        as it holds up no returner (P3).
+        """
+        while self.returners and has_place(self.occupied, self.capacity):
+            line = self.worklist if past_items else (next(iter(self.worklist)),)
+            token = next((entry for entry in line if type(entry) is ReturnToken), None)
             if token is None:
                 return
-            self.remove(token)
+            del self.worklist[token]
+            self.returners -= 1
             token.worker.returned()
             trio.lowlevel.reschedule(token.worker.task)
 
-    def _next_token(self) -> ReturnToken | None:
-        """The token whose turn it is: that at the head of the worklist, or behind items that may not start yet (P3)."""
-        if not self.returners:
-            return None
-        for entry in self.worklist:
-            if type(entry) is ReturnToken:
-                return entry
-            if not self.is_bound or need_more_worker(len(self.worklist), self.nr_running):
-                break
-        return None
+    def _items_may_start(self) -> bool:
+        """Would concurrency management let one begin? Who is between two items does not hold it up: he asks next."""
+        return not self.is_bound or need_more_worker(len(self.worklist), self.nr_running - self.finishing)
 
     def take(self, worker: Worker) -> Work | None:
         """The next item for a worker that asks, with its place taken; None: nothing to do, or it may not start."""
+        may_run = not self.is_bound or self._may_run(worker)
         if self.returners:
-            self._admit_returners()
-        if not self.worklist or self.ending or not has_place(self.occupied, self.capacity):
+            self._admit_returners(past_items=not may_run)
+        if not (may_run and self.worklist) or self.ending or not has_place(self.occupied, self.capacity):
             return None
         if self.is_bound:
-            if not self._may_run(worker):
-                return None
             self.count_in(worker)
         entry, _ = self.worklist.popitem(last=False)
         assert type(entry) is not ReturnToken  # admitted above while there is a place
         self.occupied += 1
         if self.returners:
-            self._admit_returners()
+            self._admit_returners(past_items=self.is_bound)
         return entry
 
     def _may_run(self, worker: Worker) -> bool:
@@ -241,17 +241,35 @@ class Pool:
         if not worker.counted:
             return
         self.nr_running -= 1
-        if need_more_worker(len(self.worklist), self.nr_running) and has_place(self.occupied, self.capacity):
+        if not need_more_worker(len(self.worklist), self.nr_running):
+            return
+        if has_place(self.occupied, self.capacity):
             worker.pwq.cm_wakeups += 1
-            # Under a cancelled scope it does not sleep but is back in the next turn.
-            self.hesitant = trio.current_effective_deadline() == float("-inf")
-            self.kick()
+            # Under a cancelled scope it may not sleep but be back in the next turn.
+            self.doubts += trio.current_effective_deadline() == float("-inf")
+        self.kick()
 
     def woke_up(self, worker: Worker) -> None:
         """Its item runs again; told by the sensor (kernel: ``wq_worker_running``)."""
         worker.asleep = False
         if worker.counted:
             self.nr_running += 1
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Is it open whether somebody sleeps? Then who was woken waits before he asks for an item."""
+        return self._doubts_settled < self.doubts
+
+    async def settle_doubts(self) -> None:
+        """Let those who only seemed to sleep have their turn first; meanwhile the worker is still on its way."""
+        while self.is_in_doubt:
+            doubts = self.doubts
+            self.starting += 1
+            # Twice: the doubt may be of this very turn, and in the next one Trio shuffles who comes first.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            self.starting -= 1
+            self._doubts_settled = max(self._doubts_settled, doubts)
 
     # -- workers
 

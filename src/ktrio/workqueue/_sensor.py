@@ -12,7 +12,7 @@ preemption is to the kernel; the worker goes on counting.
   not work, and in the tests it checks the trampoline.
 
 A sleep under a scope that is cancelled already looks like a block to the trampoline, though the task is scheduled again
-at once: `Pool.hesitant` deals with that.
+at once: `Pool.settle_doubts` deals with that.
 """
 
 from __future__ import annotations
