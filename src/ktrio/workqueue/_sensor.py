@@ -24,6 +24,7 @@ import trio
 from ktrio.workqueue._parking import workers_of_this_run
 
 if TYPE_CHECKING:
+    from ktrio.workqueue._supervisor import Supervisor
     from ktrio.workqueue._worker import Worker
 
 __all__ = ["YIELD", "InstrumentSensor", "trampoline_works"]
@@ -61,12 +62,13 @@ def trampoline_works() -> bool:
 
 @final
 class InstrumentSensor(trio.abc.Instrument):
-    """Tells workers of bound pools whether they are asleep, from outside.
+    """Tells workers of one supervisor's bound pools whether they are asleep, from outside.
 
-    Legend: S changed only in one synchronous stretch.
+    Legend: I set once · S changed only in one synchronous stretch.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor  # I: other supervisors of this run have sensors of their own
         self._scheduled: set[trio.lowlevel.Task] = set()  # S: scheduled since their last step began
 
     def task_scheduled(self, task: trio.lowlevel.Task) -> None:
@@ -76,20 +78,23 @@ class InstrumentSensor(trio.abc.Instrument):
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """It runs."""
         self._scheduled.discard(task)
-        worker = workers_of_this_run().get(task)
+        worker = self._busy_worker(task)
         if worker is not None and worker.asleep:
             worker.pool.woke_up(worker)
 
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """It has stopped: to sleep, unless it was scheduled meanwhile or has ended."""
-        worker = workers_of_this_run().get(task)
-        if worker is not None and _can_sleep(worker) and task not in self._scheduled:
+        worker = self._busy_worker(task)
+        if worker is not None and task not in self._scheduled:
             worker.pool.fell_asleep(worker)
 
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         """It has ended."""
         self._scheduled.discard(task)
 
-
-def _can_sleep(worker: Worker) -> bool:
-    return worker.pool.is_bound and worker.work is not None
+    def _busy_worker(self, task: trio.lowlevel.Task) -> Worker | None:
+        worker = workers_of_this_run().get(task)
+        if worker is None or worker.work is None:
+            return None
+        pool = worker.pool
+        return worker if pool.is_bound and pool.supervisor is self._supervisor else None

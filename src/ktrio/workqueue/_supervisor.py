@@ -71,7 +71,7 @@ class Supervisor:
         self.cpus = cpus  # I
         self._idle_timeout = idle_timeout  # I
         self.uses_instrument = not trampoline_works()  # I: on bound pools
-        self._instrument = InstrumentSensor()  # I
+        self._instrument = InstrumentSensor(self)  # I
         self._unbound = self._make_pools(is_bound=False)  # I
         self._bound: tuple[Pool, ...] = ()  # S: made for the first bound queue
         self.leaving = False  # S: the block was left, or is being cancelled
