@@ -68,6 +68,7 @@ async def one_sleeper(trace: Trace, sensor: str, count: int, idle: int) -> None:
         await assert_at_zero(supervisor, wq)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sensor", SENSORS)
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("idle", [0, 3])
