@@ -197,7 +197,8 @@ def open_bound(request: pytest.FixtureRequest) -> Open:
 
 
 # What a test that is to hold for every kind of pool runs on: the flags of its queues, and a sensor.
-KINDS: tuple[tuple[WorkqueueFlags | Literal[0], str], ...] = (
+Kind = tuple[WorkqueueFlags | Literal[0], str]
+KINDS: tuple[Kind, ...] = (
     (WQ_UNBOUND, "trampoline"),
     (0, "trampoline"),
     (0, "instrument"),
