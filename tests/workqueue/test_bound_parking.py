@@ -149,6 +149,35 @@ async def test_a_return_that_waits_for_a_slot_is_not_gated_either(open_bound: Op
         trace.open("a back", "behind")
 
 
+@pytest.mark.parametrize("how", ["the limit is raised", "the holder ends"])
+async def test_a_return_that_gets_its_slot_is_not_gated_by_what_starts(
+    open_bound: Open, trace: Trace, how: str
+) -> None:
+    """P3: past an item that waits for a running one, and past one that starts in that moment and never sleeps."""
+    holder, spinner = Spinner(), Spinner()
+    async with open_bound() as supervisor:
+        wq, other = alloc_bound(supervisor, max_active=1), alloc_bound(supervisor, "other")
+        wq.queue_work(trace.parker("a"))
+        await wait_all_tasks_blocked()
+        wq.queue_work(holder.work)
+        await turns()
+        trace.open("a")
+        await turns()
+        assert "a returns" not in trace.events
+        other.queue_work(spinner.work)
+        await turns()
+        assert spinner.turns == 0
+        if how == "the holder ends":
+            holder.stop = True
+        else:
+            wq.set_max_active(2)
+        await turns()
+        assert trace.events[-1] == "a returns"
+        assert holder.work.is_running is not spinner.work.is_running
+        holder.stop = spinner.stop = True
+        trace.open("a back")
+
+
 async def test_a_return_that_waits_for_a_place_is_not_gated_either(open_bound: Open, trace: Trace) -> None:
     """P3 in a full pool: it takes the place that a sleeper has left, past an item that may not start yet."""
     spinner = Spinner()
