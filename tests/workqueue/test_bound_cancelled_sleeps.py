@@ -1,7 +1,7 @@
 """A sleep under a scope that is cancelled already is no sleep: who "falls asleep" so is back in the next turn.
 
-The trampoline takes it for a block; the worker woken because of it hesitates. The runs are many because
-Trio shuffles who comes first.
+The trampoline takes it for a block; so workers hesitate before they start what they may start because of it. The runs
+are many because Trio shuffles who comes first.
 """
 
 from collections import Counter
@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from ktrio.workqueue import Work
 from tests.workqueue.conftest import (
@@ -97,7 +98,7 @@ async def two_woken_at_once(trace: Trace, sensor: str) -> None:
             wq.queue_work(Work(trio.sleep, 1))
         await wq.flush()
         wq.queue_work(Work(body))
-        await wq.flush()
+        await wq.drain()
         await assert_at_zero(supervisor, wq)
 
 
@@ -105,6 +106,45 @@ async def two_woken_at_once(trace: Trace, sensor: str) -> None:
 def test_nobody_else_who_arrives_meanwhile_starts_it_either(sensor: str) -> None:
     """All who are woken hesitate, not only the first."""
     assert outcomes_of(two_woken_at_once, sensor) == {("sleeper starts", "sleeper is back", "next"): RUNS}
+
+
+async def beside_one_that_ends(trace: Trace, sensor: str) -> None:
+    """Two woken sleepers run; the one "falls asleep" under a cancelled scope, the other ends just then."""
+    gate = trio.Event()
+    awake: set[str] = set()
+    may_end = False
+
+    async def one() -> None:
+        nonlocal may_end
+        await gate.wait()
+        awake.add("one")
+        while len(awake) < 2:
+            await trio.lowlevel.checkpoint()
+        wq.queue_work(Work(trace.note, "next"))
+        may_end = True
+        await cancelled_sleeps(2)
+        trace.note("sleeper is back")
+
+    async def two() -> None:
+        await gate.wait()
+        awake.add("two")
+        while not may_end:
+            await trio.lowlevel.checkpoint()
+
+    async with open_with(sensor)() as supervisor:
+        wq = alloc_bound(supervisor)
+        for body in (one, two):
+            wq.queue_work(Work(body))
+        await wait_all_tasks_blocked()
+        gate.set()
+        await wq.drain()
+        await assert_at_zero(supervisor, wq)
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+def test_one_that_goes_on_working_does_not_start_it_either(sensor: str) -> None:
+    """Invariant 22: it is not alone."""
+    assert outcomes_of(beside_one_that_ends, sensor) == {("sleeper is back", "next"): RUNS}
 
 
 async def test_what_cannot_be_cancelled_does_sleep_under_a_cancelled_scope(open_bound: Open) -> None:

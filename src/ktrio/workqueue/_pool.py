@@ -90,7 +90,7 @@ class Pool:
         self.nr_workers = 0  # S
         self.nr_running = 0  # S: always 0 if unbound
         self.finishing = 0  # S: of those counted, who have ended an item and will ask for the next
-        self.doubts = 0  # S: how often a block under a cancelled scope, which may be none, made work startable
+        self.doubts = 0  # S: how often a block under a cancelled scope, which may be none, found work waiting
         self._doubts_settled = 0  # S: those whose workers have had a turn since
         self.starting = 0  # S
         self.occupied = 0  # S
@@ -241,13 +241,13 @@ class Pool:
         if not worker.counted:
             return
         self.nr_running -= 1
-        if not need_more_worker(len(self.worklist), self.nr_running):
+        if not self.worklist:
             return
-        if has_place(self.occupied, self.capacity):
-            worker.pwq.cm_wakeups += 1
-            # Under a cancelled scope it may not sleep but be back in the next turn.
-            self.doubts += trio.current_effective_deadline() == float("-inf")
-        self.kick()
+        # Under a cancelled scope it may not sleep but be back in the next turn.
+        self.doubts += trio.current_effective_deadline() == float("-inf")
+        if need_more_worker(len(self.worklist), self.nr_running):
+            worker.pwq.cm_wakeups += has_place(self.occupied, self.capacity)
+            self.kick()
 
     def woke_up(self, worker: Worker) -> None:
         """Its item runs again; told by the sensor (kernel: ``wq_worker_running``)."""
@@ -257,7 +257,7 @@ class Pool:
 
     @property
     def is_in_doubt(self) -> bool:
-        """Is it open whether somebody sleeps? Then who was woken waits before he asks for an item."""
+        """Is it open whether somebody sleeps? Then a worker waits before it asks for an item."""
         return self._doubts_settled < self.doubts
 
     async def settle_doubts(self) -> None:

@@ -135,7 +135,7 @@ class Worker:
     async def _work_until_interrupted(self) -> None:
         fresh = True  # nothing run yet since waking: the moment to see to the reserve
         while not self._interrupted:
-            if fresh and self.pool.is_in_doubt and self.assigned is None:
+            if (fresh or self._watched) and self.pool.is_in_doubt and self.assigned is None:
                 await self.pool.settle_doubts()
             work = self._next()
             if work is None:
@@ -155,7 +155,8 @@ class Worker:
                 await self._yield()
 
     def _next(self) -> Work | None:
-        self.pool.finishing -= self.counted
+        if self.counted:
+            self.pool.finishing -= 1
         work = self.assigned
         if work is None:
             return self.pool.take(self)
@@ -223,7 +224,8 @@ class Worker:
         pwq = self.pwq
         if self._coro is not None:
             self._leave_coro(self._coro)
-        self.pool.finishing += self.counted
+        if self.counted:
+            self.pool.finishing += 1
         self.work = work._worker = None
         self._context = self._home  # an idle worker keeps nothing alive
         had_slot = not self.parked
