@@ -6,20 +6,33 @@ Every async test here runs on a clock that jumps when nobody can run, inside a d
 
 import inspect
 import signal
-from collections.abc import Awaitable, Callable, Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import pytest
 import trio
 from trio.abc import Clock, Instrument
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from ktrio.workqueue import WQ_UNBOUND, Supervisor, Work, Workqueue, parked
+from ktrio.workqueue import (
+    WQ_UNBOUND,
+    OnError,
+    PoolStatistics,
+    Supervisor,
+    Work,
+    Workqueue,
+    WorkqueueFlags,
+    open_supervisor,
+    parked,
+)
 
 T = TypeVar("T")
+
+# `open_supervisor`, or what stands in for it.
+Open = Callable[..., AbstractAsyncContextManager[Supervisor]]
 
 # Virtual seconds: far beyond every timeout a test sets, so whoever reaches it hangs.
 HANG_AFTER = 1e6
@@ -146,6 +159,51 @@ def trace() -> Trace:
 def alloc(supervisor: Supervisor, name: str = "test", max_active: int = 0) -> Workqueue:
     """An unbound queue that ends the supervisor, loudly, if one of its items raises."""
     return supervisor.alloc_workqueue(name, WQ_UNBOUND, max_active=max_active)
+
+
+def alloc_bound(
+    supervisor: Supervisor, name: str = "bound", max_active: int = 0, on_error: OnError = "raise"
+) -> Workqueue:
+    """A bound queue: its items manage concurrency."""
+    return supervisor.alloc_workqueue(name, 0, max_active=max_active, on_error=on_error)
+
+
+def bound_pool(supervisor: Supervisor, cpu: int = 0) -> PoolStatistics:
+    """The counts of a bound pool, of which there is one once there is a bound queue."""
+    pools = [pool for pool in supervisor.statistics().pools if pool.bound]
+    assert [pool.cpu for pool in pools] == list(range(supervisor.cpus))
+    return pools[cpu]
+
+
+SENSORS = ("trampoline", "instrument")
+
+
+def open_with(sensor: str) -> Open:
+    """An `open_supervisor` whose bound pools learn from this sensor who is asleep."""
+
+    @asynccontextmanager
+    async def open_it(*args: int, **options: float) -> AsyncGenerator[Supervisor]:
+        async with open_supervisor(*args, **options) as supervisor:
+            supervisor.uses_instrument = sensor == "instrument"
+            yield supervisor
+
+    return open_it
+
+
+@pytest.fixture(params=SENSORS)
+def open_bound(request: pytest.FixtureRequest) -> Open:
+    """`open_supervisor`, once with each sensor of the bound pools."""
+    return open_with(request.param)
+
+
+# What a test that is to hold for every kind of pool runs on: the flags of its queues, and a sensor.
+Kind = tuple[WorkqueueFlags | Literal[0], str]
+KINDS: tuple[Kind, ...] = (
+    (WQ_UNBOUND, "trampoline"),
+    (0, "trampoline"),
+    (0, "instrument"),
+)
+KIND_NAMES = ("unbound", "bound", "bound-instrument")
 
 
 class Errors:

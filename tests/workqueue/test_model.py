@@ -5,212 +5,26 @@ scripts of yields, blocks, parked waits and requeues of themselves. Both the dri
 what they do at the moment they do it, so Trio may shuffle as it likes: the model follows, and says what is wrong.
 """
 
-from collections import Counter
-from dataclasses import dataclass, field
 from functools import partial
 
+import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from ktrio.workqueue import Work, Workqueue, open_supervisor, parked
-from tests.workqueue.conftest import alloc, assert_at_zero, run_bounded
-
-ITEMS = 4
-
-
-@dataclass
-class Item:
-    """What the model knows about one work item. A queueing is a number; `pending` and `running` hold one."""
-
-    pending: int | None = None
-    running: int | None = None
-    cpu: int = 0
-    # Of the pending queueing: inactive, worklist, private (behind its run), heir (of the run's slot), parked.
-    place: str = ""
-    # Of the run.
-    slot: bool = False
-    was_active: bool = False
-    parked: bool = False
-    wants: str = ""  # "slot" or "place", while it returns from a parked wait
-    interrupted: bool = False
-    disabled: bool = False
-
-
-@dataclass
-class Cpu:
-    """One pwq and its pool."""
-
-    line: list[tuple[str, int]] = field(default_factory=list)  # inactive items and returning runs, one FIFO
-    worklist: list[int] = field(default_factory=list)
-    nr_active: int = 0
-    occupied: int = 0
-
-
-class Model:
-    """A queue as the specification describes it: no tasks, no time, one event after the other."""
-
-    def __init__(self, cpus: int, capacity: int, max_active: int) -> None:
-        self.items = [Item() for _ in range(ITEMS)]
-        self.cpus = [Cpu() for _ in range(cpus)]
-        self.capacity, self.max_active = capacity, max_active
-        self.counts = Counter[str]()
-        self.over: set[int] = set()
-
-    def queue(self, index: int, cpu: int, *, start_parked: bool = False) -> bool:
-        """Invariants 1, 6, 13, 14 and P6."""
-        item = self.items[index]
-        if item.pending is not None or item.disabled:
-            return False
-        self.counts["accepted"] += 1
-        item.pending = self.counts["accepted"]
-        if item.running is not None and not self.cpus[item.cpu].line:
-            item.place = "private"
-            return True
-        item.cpu = item.cpu if item.running is not None else cpu
-        if start_parked:
-            item.place = "parked"
-        else:
-            item.place = "inactive"
-            self.cpus[item.cpu].line.append(("item", index))
-            self.promote(item.cpu)
-        return True
-
-    def promote(self, cpu: int) -> None:
-        """Invariants 12, 13, 18: the line is served in order while there are slots."""
-        here = self.cpus[cpu]
-        while here.line and here.nr_active < self.max_active:
-            kind, index = here.line.pop(0)
-            item = self.items[index]
-            if kind == "item" and item.running is not None:
-                item.place = "private"  # P6: it takes no slot beside its run's
-                continue
-            here.nr_active += 1
-            if kind == "return":
-                item.wants = "place"
-            else:
-                item.place = "worklist"
-                here.worklist.append(index)
-
-    def cancel(self, index: int) -> bool:
-        """Invariants 19 and 46."""
-        item = self.items[index]
-        if item.pending is None:
-            return False
-        here = self.cpus[item.cpu]
-        self.counts["cancelled"] += 1
-        self.over.add(item.pending)
-        item.pending = None
-        if item.place == "inactive":
-            here.line.remove(("item", index))
-        elif item.place in ("worklist", "heir"):
-            if item.place == "worklist":
-                here.worklist.remove(index)
-            here.nr_active -= 1
-            self.promote(item.cpu)
-        return True
-
-    def set_max_active(self, number: int) -> None:
-        """Invariants 10 and 18."""
-        self.max_active = number
-        for cpu in range(len(self.cpus)):
-            self.promote(cpu)
-
-    def start(self, index: int) -> None:
-        """Invariants 4, 5, 13: only what is active starts, in its order, below capacity."""
-        item = self.items[index]
-        here = self.cpus[item.cpu]
-        assert item.running is None, "it runs already"
-        assert item.pending is not None, "nobody queued it"
-        assert item.place in ("worklist", "heir", "parked"), "it is not active"
-        if item.place != "parked":
-            assert here.occupied < self.capacity, "the pool is full"
-            here.occupied += 1
-        if item.place == "worklist":
-            assert here.worklist.pop(0) == index, "it is not first on the worklist"
-        item.parked = item.place == "parked"
-        item.slot = item.was_active = not item.parked
-        item.running, item.pending, item.interrupted = item.pending, None, False
-        self.counts["started"] += 1
-
-    def park(self, index: int) -> None:
-        """P1; a run that was started parked is there already."""
-        item = self.items[index]
-        if not item.parked:
-            here = self.cpus[item.cpu]
-            here.nr_active -= 1
-            here.occupied -= 1
-            item.parked, item.slot = True, False
-            self.promote(item.cpu)
-
-    def want_back(self, index: int) -> None:
-        """P2: a slot first, in line."""
-        item = self.items[index]
-        item.wants = "slot"
-        self.cpus[item.cpu].line.append(("return", index))
-        self.promote(item.cpu)
-
-    def back(self, index: int) -> None:
-        """P2: then a place."""
-        item = self.items[index]
-        assert item.wants == "place", "it has no slot yet"
-        assert self.cpus[item.cpu].occupied < self.capacity, "the pool is full"
-        self.be_back(item)
-
-    def back_by_exception(self, index: int) -> None:
-        """P4: whatever the limits are."""
-        item = self.items[index]
-        here = self.cpus[item.cpu]
-        assert not item.wants, "not done by this driver"
-        self.counts["overshoot"] += here.nr_active >= self.max_active or here.occupied >= self.capacity
-        here.nr_active += 1
-        self.be_back(item)
-
-    def be_back(self, item: Item) -> None:
-        self.cpus[item.cpu].occupied += 1
-        item.slot = item.was_active = True
-        item.parked, item.wants = False, ""
-
-    def end(self, index: int) -> None:
-        """Invariants 10, 12 and P6: the slot goes to the run's own requeue, or to the line."""
-        item = self.items[index]
-        here = self.cpus[item.cpu]
-        assert item.running is not None
-        self.over.add(item.running)
-        self.counts["completed"] += 1
-        item.running, item.disabled = None, False
-        if item.parked:
-            item.parked = False
-            return
-        here.occupied -= 1
-        item.slot = False
-        if item.pending is not None and item.place == "private":
-            if here.nr_active <= self.max_active:
-                item.place = "heir"
-                return
-            # Beyond the limit nothing is inherited (invariant 10); its place in the line is the first (13).
-            item.place = "inactive"
-            here.line.insert(0, ("item", index))
-        here.nr_active -= 1
-        self.promote(item.cpu)
-
-    def check_rest(self) -> None:
-        """Invariant 23: at rest nothing waits for what is there; nothing that was told to end is still there."""
-        for cpu, here in enumerate(self.cpus):
-            mine = [item for item in self.items if item.cpu == cpu]
-            waiting = [item for item in mine if item.pending is not None and item.place in ("worklist", "heir")]
-            waiting += [item for item in mine if item.wants == "place"]
-            assert not waiting or here.occupied >= self.capacity, waiting
-        assert not any(item.interrupted and item.running is not None for item in self.items)
-        assert not any(item.pending is not None and item.place == "parked" for item in self.items)
+from ktrio.workqueue import WQ_UNBOUND, Supervisor, Work, Workqueue, parked
+from tests.workqueue.conftest import KIND_NAMES, KINDS, Kind, assert_at_zero, open_with, run_bounded
+from tests.workqueue.model import ITEMS, Model
 
 
 class Driver:
     """Does the same to the queue and to the model, and compares."""
 
-    def __init__(self, model: Model, wq: Workqueue, scripts: list[list[str]], nursery: trio.Nursery) -> None:
-        self.model, self.wq, self.scripts, self.nursery = model, wq, scripts, nursery
+    def __init__(
+        self, model: Model, supervisor: Supervisor, wq: Workqueue, scripts: list[list[str]], nursery: trio.Nursery
+    ) -> None:
+        self.model, self.supervisor, self.wq, self.scripts, self.nursery = model, supervisor, wq, scripts, nursery
         self.works = [Work(self.body, index, on_discard=self.discard, name=f"item{index}") for index in range(ITEMS)]
         self.gates: dict[int, trio.Event] = {}
         self.touched: set[int] = set()
@@ -224,9 +38,11 @@ class Driver:
 
     async def gate(self, index: int) -> None:
         self.gates[index] = trio.Event()
+        self.model.items[index].awake = False
         try:
             await self.gates[index].wait()
         finally:
+            self.model.items[index].awake = True
             self.gates.pop(index, None)
 
     async def body(self, index: int) -> None:
@@ -333,6 +149,8 @@ class Driver:
             assert books.overshoot == model.counts["overshoot"]
         for item, work in zip(model.items, self.works, strict=True):
             assert (work.is_pending, work.is_running) == (item.pending is not None, item.running is not None)
+        for pool in self.supervisor.statistics().pools:
+            assert pool.nr_running == (model.awake(pool.cpu) if pool.bound else 0)
 
     async def rest(self) -> None:
         """Let everything run until it waits; then nothing may be left undone."""
@@ -343,6 +161,8 @@ class Driver:
         for needed, rest in self.waiters.values():
             assert not needed <= self.model.over or not rest <= self.model.over, "a waiter was not released"
 
+
+Program = list[list[tuple[str, int, int]]]
 
 operations = st.tuples(
     st.sampled_from(
@@ -360,12 +180,14 @@ scripts = st.lists(st.lists(steps, max_size=4), min_size=ITEMS, max_size=ITEMS)
 
 
 async def live(
-    program: list[list[tuple[str, int, int]]], scripts: list[list[str]], cpus: int, capacity: int, max_active: int
+    kind: Kind, program: Program, scripts: list[list[str]], cpus: int, capacity: int, max_active: int
 ) -> None:
     """Run the program burst by burst, then open all gates until the books are at zero."""
-    async with open_supervisor(cpus, capacity=capacity) as supervisor, trio.open_nursery() as nursery:
-        wq = alloc(supervisor, "model", max_active)
-        driver = Driver(Model(cpus, capacity, max_active), wq, scripts, nursery)
+    flags, sensor = kind
+    async with open_with(sensor)(cpus, capacity=capacity) as supervisor, trio.open_nursery() as nursery:
+        wq = supervisor.alloc_workqueue("model", flags, max_active)
+        model = Model(cpus, capacity, max_active, is_bound=flags != WQ_UNBOUND)
+        driver = Driver(model, supervisor, wq, scripts, nursery)
         for burst in program:
             for operation in burst:
                 driver.do(operation)
@@ -379,7 +201,9 @@ async def live(
         assert not driver.waiters
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
+@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     program=bursts,
     scripts=scripts,
@@ -388,7 +212,7 @@ async def live(
     max_active=st.integers(1, 3),
 )
 def test_the_queue_agrees_with_the_model(
-    program: list[list[tuple[str, int, int]]], scripts: list[list[str]], cpus: int, capacity: int, max_active: int
+    kind: Kind, program: Program, scripts: list[list[str]], cpus: int, capacity: int, max_active: int
 ) -> None:
-    """Invariants 1-8, 10, 12-14, 18, 19, 21, 23, 39-42, 44, 46, 47, 50, 62, 63 and P1-P4, P6."""
-    run_bounded(partial(live, program, scripts, cpus, capacity, max_active))
+    """Invariants 1-8, 10, 12-14, 18, 19, 21-23, 26, 39-42, 44, 46, 47, 50, 62, 63 and P1-P4, P6."""
+    run_bounded(partial(live, kind, program, scripts, cpus, capacity, max_active))

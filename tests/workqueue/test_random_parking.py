@@ -1,4 +1,4 @@
-"""A thousand random lives of a queue whose items park, time out, fail, requeue, are cancelled and interrupted."""
+"""Hundreds of random lives of a queue whose items park, time out, fail, requeue, are cancelled and interrupted."""
 
 import contextlib
 import random
@@ -7,24 +7,18 @@ from functools import partial
 import pytest
 import trio
 
-from ktrio.workqueue import (
-    WQ_UNBOUND,
-    Supervisor,
-    Work,
-    Workqueue,
-    open_supervisor,
-    parked,
-)
-from tests.workqueue.conftest import Errors, assert_at_zero, run_bounded
+from ktrio.workqueue import WQ_UNBOUND, Supervisor, Work, Workqueue, parked
+from tests.workqueue.conftest import KIND_NAMES, KINDS, Errors, Kind, assert_at_zero, open_with, run_bounded
 
-RUNS = 1000
-CHUNKS = 10
+RUNS = 500
+CHUNKS = 5
 
 
 class Life:
     """One random life: a supervisor, one or two queues, a few items, drivers that do things to them."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, kind: Kind) -> None:
+        self.flags, self.sensor = kind
         self.rng = random.Random(seed)
         self.errors = Errors()
         self.failed = 0
@@ -129,7 +123,8 @@ class Life:
     async def live(self) -> None:
         """Live, drain, and leave the books at zero."""
         capacity = self.rng.choice([1, 2, 50])
-        async with open_supervisor(self.rng.choice([1, 2]), capacity=capacity, idle_timeout=3) as supervisor:
+        cpus = self.rng.choice([1, 2])
+        async with open_with(self.sensor)(cpus, capacity=capacity, idle_timeout=3) as supervisor:
             self.open_queues(supervisor)
             async with trio.open_nursery() as nursery:
                 for _ in range(self.rng.randrange(1, 4)):
@@ -154,27 +149,28 @@ class Life:
         """Make the queues and the items."""
         for number in range(self.rng.choice([1, 1, 2])):
             name, max_active = f"wq{number}", self.rng.choice([1, 1, 2, 3])
-            self.queues.append(
-                supervisor.alloc_workqueue(name, WQ_UNBOUND, max_active=max_active, on_error=self.errors)
-            )
+            flags = self.flags if number == 0 else self.rng.choice([self.flags, WQ_UNBOUND])
+            self.queues.append(supervisor.alloc_workqueue(name, flags, max_active, self.errors))
         for index in range(self.rng.randrange(2, 7)):
             self.works.append(Work(self.body, index, on_discard=self.discard))
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 @pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_random_lives_end_with_books_at_zero_and_no_hang(chunk: int) -> None:
-    """Invariants 3, 4, 12, 21, 32, 59, 62 and P1-P6, under everything at once."""
+def test_random_lives_end_with_books_at_zero_and_no_hang(chunk: int, kind: Kind) -> None:
+    """Invariants 3, 4, 12, 21, 23, 26, 32, 59, 62 and P1-P6, under everything at once."""
     for seed in range(chunk * RUNS // CHUNKS, (chunk + 1) * RUNS // CHUNKS):
         try:
-            run_bounded(Life(seed).live)
+            run_bounded(Life(seed, kind).live)
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
 
 
 @pytest.mark.slow
-def test_random_lives_cut_short_end_with_books_at_zero() -> None:
+@pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
+def test_random_lives_cut_short_end_with_books_at_zero(kind: Kind) -> None:
     """Invariant 60: the same lives, with their supervisor cancelled at a random moment."""
 
     async def cut(life: Life, after: float) -> None:
@@ -182,7 +178,7 @@ def test_random_lives_cut_short_end_with_books_at_zero() -> None:
             await life.live()
 
     for seed in range(200):
-        life = Life(seed)
+        life = Life(seed, kind)
         try:
             run_bounded(partial(cut, life, random.Random(seed).choice([0, 0.5, 1, 1.5, 2, 3, 4])))
             for wq in life.queues:

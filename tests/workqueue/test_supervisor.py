@@ -9,7 +9,6 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 from ktrio.workqueue import (
-    WQ_UNBOUND,
     DestroyedError,
     SupervisorClosedError,
     Work,
@@ -357,15 +356,6 @@ async def test_a_supervisor_inside_an_item(trace: Trace) -> None:
     async with open_supervisor() as outer:
         await alloc(outer, max_active=1).run(body)
     assert trace.ends == ["inner"]
-
-
-async def test_a_bound_queue_is_not_there_yet() -> None:
-    async with open_supervisor() as supervisor:
-        with pytest.raises(NotImplementedError, match="WQ_UNBOUND"):
-            supervisor.alloc_workqueue("bound")
-        with pytest.raises(NotImplementedError, match="WQ_UNBOUND"):
-            supervisor.alloc_workqueue("bound", WQ_UNBOUND & ~WQ_UNBOUND)
-        assert supervisor.statistics().workqueues == ()
 
 
 async def test_queues_know_their_names_and_cpus() -> None:

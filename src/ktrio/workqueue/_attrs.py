@@ -43,10 +43,6 @@ class WorkqueueAttrs:
     on_error: OnError
 
     def __post_init__(self) -> None:
-        if WQ_UNBOUND not in self.flags:
-            raise NotImplementedError(
-                f"workqueue {self.name!r}: bound queues (flags=0) do not exist yet, pass WQ_UNBOUND"
-            )
         if self.on_error != "raise" and not callable(self.on_error):
             raise ValueError(f"workqueue {self.name!r}: on_error must be 'raise' or a callable, not {self.on_error!r}")
 

@@ -26,6 +26,19 @@ def has_place(occupied: int, capacity: int) -> bool:
     return occupied < capacity
 
 
+def need_more_worker(backlog: int, nr_running: int) -> bool:
+    """Does a bound pool's work wait while nobody runs? Asked by whoever wakes a worker, and by the woken one itself.
+
+    The threshold is 1 and no option (kernel: same name): new items start only while the ones that began are asleep.
+    """
+    return backlog > 0 and nr_running < 1
+
+
+def keep_working(backlog: int, nr_running: int) -> bool:
+    """May a worker of a bound pool, itself counted, go on with the next item? Asked after each (kernel: same name)."""
+    return backlog > 0 and nr_running <= 1
+
+
 def may_start_working(nr_idle: int, nr_starting: int) -> bool:
     """Is another worker in reserve? Asked by a worker before its first item after waking (kernel: same name)."""
     return nr_idle + nr_starting > 0

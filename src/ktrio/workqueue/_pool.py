@@ -4,6 +4,11 @@ A pool has one worklist, a FIFO over all workqueues that share it, and workers, 
 An idle worker waits in `idle`; the most recently idled is woken first, the longest idle is culled first. A worker woken
 or created is `starting` until it runs: waking reserves nothing, it looks at the worklist again when it arrives.
 
+A *bound* pool manages concurrency: a new item starts only while nobody of the pool runs, that is while every item that
+has begun is asleep (`nr_running` is 0), and a worker goes on to the next item only while it runs alone. So at most one
+item is on the loop's side of an await, but for sleepers that wake; who of them ends first finds that he is not alone
+and goes idle. `ktrio.workqueue._sensor` says who is asleep. The others, *unbound* pools, start whatever has a slot.
+
 `occupied` counts the items that run unparked, at most `capacity` of them but for overshoot (P4). Idle, starting and
 spare workers hold no place. So there are never more workers than capacity + parked + the idle ones that culling keeps.
 """
@@ -18,7 +23,14 @@ import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
 from ktrio.workqueue._parking import ReturnToken
-from ktrio.workqueue._policy import has_place, may_start_working, too_many_workers, wake_ups
+from ktrio.workqueue._policy import (
+    has_place,
+    keep_working,
+    may_start_working,
+    need_more_worker,
+    too_many_workers,
+    wake_ups,
+)
 from ktrio.workqueue._worker import Worker
 
 if TYPE_CHECKING:
@@ -35,12 +47,14 @@ class PoolStatistics:
 
     cpu: int
     """The simulated CPU."""
+    bound: bool
+    """Does it manage concurrency?"""
     nr_workers: int
     """Worker tasks alive: idle, starting or busy."""
     nr_idle: int
     """Workers that wait for work."""
     nr_running: int
-    """Workers counted by concurrency management; always 0, as the kernel's unbound pools have it."""
+    """Workers counted by concurrency management: inside an item and not asleep. Always 0 if the pool is unbound."""
     occupied: int
     """Items that run unparked: places taken, of `capacity`."""
     starting: int
@@ -64,21 +78,28 @@ class Pool:
     Legend: I set once · T only by the pool's own task · S changed only in one synchronous stretch.
     """
 
-    def __init__(self, supervisor: Supervisor, *, cpu: int, capacity: int, idle_timeout: float) -> None:
+    def __init__(self, supervisor: Supervisor, *, cpu: int, is_bound: bool, capacity: int, idle_timeout: float) -> None:
         self.supervisor = supervisor  # I
         self.cpu = cpu  # I
+        self.is_bound = is_bound  # I
         self.capacity = capacity  # I
         self.idle_timeout = idle_timeout  # I, seconds
         self.worklist: OrderedDict[Work | ReturnToken, None] = OrderedDict()  # S: oldest first
         self.returners = 0  # S: tokens in the worklist
         self.idle: OrderedDict[Worker, None] = OrderedDict()  # S: longest idle first
         self.nr_workers = 0  # S
+        self.nr_running = 0  # S: always 0 if unbound
+        self.finishing = 0  # S: of those counted, who have ended an item and will ask for the next
+        self.doubts = 0  # S: how often a block under a cancelled scope, which may be none, found work waiting
+        self._doubts_settled = 0  # S: those whose workers have had a turn since
         self.starting = 0  # S
         self.occupied = 0  # S
         self.parked = 0  # S
         self.created = self.culled = self.at_capacity = 0  # S
         self._crowded = ParkingLot()  # where the pool's task waits until there are too many idle workers
         self._nursery: trio.Nursery | None = None  # T: while `run` is inside it
+        self._early: list[Work] = []  # S: items that start parked, assigned before `run` had begun
+        self.ending = False  # S: the supervisor is going: nothing begins any more, what waits is discarded at the end
 
     @enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -87,18 +108,17 @@ class Pool:
             self._nursery = nursery
             try:
                 self._create_worker()
+                early, self._early = self._early, []
+                for work in early:
+                    self.assign(work)
                 task_status.started()
                 while True:
                     await self._crowded.park()
                     await self._cull_until_few()
             finally:
                 self._nursery = None
+                self.ending = True
                 self.supervisor.pool_ended()
-
-    @property
-    def ending(self) -> bool:
-        """The supervisor is going: no worker is made, no item begins, what waits is discarded at the end."""
-        return self._nursery is None
 
     # -- work comes in
 
@@ -118,7 +138,7 @@ class Pool:
         if type(entry) is ReturnToken:
             self.returners -= 1
         elif self.returners:
-            self._admit_returners()  # one may stand behind what left
+            self._admit_returners(past_items=not self._items_may_start())  # one may stand behind what left
 
     def kick(self, *, more: int = 0) -> None:
         """Let what waits begin: tokens at the head at once, items by waking workers (kernel: ``kick_pool``).
@@ -126,9 +146,13 @@ class Pool:
         One worker on its way is enough when an item comes; an item that blocks asks for `more` beyond those.
         """
         if self.returners:
-            self._admit_returners()
-        if self.ending:
+            self._admit_returners(past_items=not self._items_may_start())
+        if self._nursery is None:  # over, or not begun: the first worker will look
             return
+        if self.is_bound:
+            if not need_more_worker(len(self.worklist), self.nr_running):
+                return
+            more = 0  # exactly one at a time: it wakes the next when it sleeps
         wanted = self.starting + more if more else 1
         room = self.capacity - self.occupied
         if self.worklist and room <= 0:
@@ -136,33 +160,53 @@ class Pool:
         for _ in range(wake_ups(wanted, len(self.worklist), room, self.starting)):
             self._wake_or_create()
 
-    def _admit_returners(self) -> None:
-        """Give the tokens at the head of the worklist what places there are; they need no worker."""
-        while self.worklist and has_place(self.occupied, self.capacity):
-            head = next(iter(self.worklist))
-            if type(head) is not ReturnToken:
-                return
-            self.remove(head)
-            head.worker.returned()
-            trio.lowlevel.reschedule(head.worker.task)
+    def _admit_returners(self, *, past_items: bool) -> None:
+        """Give the tokens whose turn it is what places there are; they need no worker.
 
-    def take(self) -> Work | None:
-        """The next item for a worker that asks, with its place taken; None: nothing to do, or no place for it."""
+        Those at the head of the worklist; `past_items` also those behind items that concurrency management holds up,
+        as it holds up no returner (P3).
+        """
+        while self.returners and has_place(self.occupied, self.capacity):
+            line = self.worklist if past_items else (next(iter(self.worklist)),)
+            token = next((entry for entry in line if type(entry) is ReturnToken), None)
+            if token is None:
+                return
+            del self.worklist[token]
+            self.returners -= 1
+            token.worker.returned()
+            trio.lowlevel.reschedule(token.worker.task)
+
+    def _items_may_start(self) -> bool:
+        """Would concurrency management let one begin? Who is between two items does not hold it up: he asks next."""
+        return not self.is_bound or need_more_worker(len(self.worklist), self.nr_running - self.finishing)
+
+    def take(self, worker: Worker) -> Work | None:
+        """The next item for a worker that asks, with its place taken; None: nothing to do, or it may not start."""
+        may_run = not self.is_bound or self._may_run(worker)
         if self.returners:
-            self._admit_returners()
-        if not self.worklist or self.ending or not has_place(self.occupied, self.capacity):
+            self._admit_returners(past_items=not may_run)
+        if not (may_run and self.worklist) or self.ending or not has_place(self.occupied, self.capacity):
             return None
+        if self.is_bound:
+            self.count_in(worker)
         entry, _ = self.worklist.popitem(last=False)
         assert type(entry) is not ReturnToken  # admitted above while there is a place
         self.occupied += 1
         if self.returners:
-            self._admit_returners()
+            self._admit_returners(past_items=self.is_bound)
         return entry
+
+    def _may_run(self, worker: Worker) -> bool:
+        question = keep_working if worker.counted else need_more_worker
+        return question(len(self.worklist), self.nr_running)
 
     def assign(self, work: Work) -> None:
         """Give an item that starts parked a worker of its own, past worklist and capacity (P8)."""
         if self.ending and not self.idle:
             work.cancel()
+            return
+        if self._nursery is None and not self.ending:
+            self._early.append(work)
             return
         worker = self._wake_or_create()
         worker.assigned = work
@@ -173,6 +217,59 @@ class Pool:
         worker, work._worker_to_be = work._worker_to_be, None
         if worker is not None:
             worker.assigned = None
+        else:
+            self._early.remove(work)
+
+    # -- concurrency management, if the pool is bound: who counts, and who of those is awake
+
+    def count_in(self, worker: Worker) -> None:
+        """It is about to run an item, and counts (kernel: it clears ``WORKER_PREP``)."""
+        if not worker.counted:
+            worker.counted = True
+            self.nr_running += 1
+
+    def count_out(self, worker: Worker) -> None:
+        """It runs nothing any more."""
+        if worker.counted:
+            worker.counted = False
+            self.nr_running -= not worker.asleep
+        worker.asleep = False
+
+    def fell_asleep(self, worker: Worker) -> None:
+        """Its item has blocked; told by the sensor. The next may start (kernel: ``wq_worker_sleeping``)."""
+        worker.asleep = True
+        if not worker.counted:
+            return
+        self.nr_running -= 1
+        if not self.worklist:
+            return
+        # Under a cancelled scope it may not sleep but be back in the next turn.
+        self.doubts += trio.current_effective_deadline() == float("-inf")
+        if need_more_worker(len(self.worklist), self.nr_running):
+            worker.pwq.cm_wakeups += has_place(self.occupied, self.capacity)
+            self.kick()
+
+    def woke_up(self, worker: Worker) -> None:
+        """Its item runs again; told by the sensor (kernel: ``wq_worker_running``)."""
+        worker.asleep = False
+        if worker.counted:
+            self.nr_running += 1
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Is it open whether somebody sleeps? Then a worker waits before it asks for an item."""
+        return self._doubts_settled < self.doubts
+
+    async def settle_doubts(self) -> None:
+        """Let those who only seemed to sleep have their turn first; meanwhile the worker is still on its way."""
+        while self.is_in_doubt:
+            doubts = self.doubts
+            self.starting += 1
+            # Twice: the doubt may be of this very turn, and in the next one Trio shuffles who comes first.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            self.starting -= 1
+            self._doubts_settled = max(self._doubts_settled, doubts)
 
     # -- workers
 
@@ -232,9 +329,10 @@ class Pool:
         """The counts of this moment."""
         return PoolStatistics(
             cpu=self.cpu,
+            bound=self.is_bound,
             nr_workers=self.nr_workers,
             nr_idle=len(self.idle),
-            nr_running=0,
+            nr_running=self.nr_running,
             occupied=self.occupied,
             starting=self.starting,
             parked=self.parked,
@@ -246,6 +344,7 @@ class Pool:
 
     def __repr__(self) -> str:
         return (
-            f"<Pool cpu={self.cpu} workers={self.nr_workers} idle={len(self.idle)} "
-            f"occupied={self.occupied}/{self.capacity} parked={self.parked} worklist={len(self.worklist)}>"
+            f"<Pool {'bound' if self.is_bound else 'unbound'} cpu={self.cpu} workers={self.nr_workers} "
+            f"idle={len(self.idle)} running={self.nr_running} occupied={self.occupied}/{self.capacity} "
+            f"parked={self.parked} worklist={len(self.worklist)}>"
         )

@@ -35,6 +35,8 @@ class PwqStatistics:
     """Items (and parked items on their way back) that wait for a slot."""
     in_flight: int
     """Items accepted and not finished."""
+    cm_wakeups: int
+    """How often an item here fell asleep and that let the pool's next item start; always 0 if the queue is unbound."""
 
 
 @final
@@ -46,6 +48,7 @@ class PoolWorkqueue:
 
     __slots__ = (
         "cancelled",
+        "cm_wakeups",
         "completed",
         "failed",
         "in_flight",
@@ -66,6 +69,7 @@ class PoolWorkqueue:
         self.in_flight = 0  # S: accepted, not finished
         self.parked = 0  # S
         self.started = self.completed = self.failed = self.cancelled = self.overshoot = 0  # S
+        self.cm_wakeups = 0  # S
 
     def insert(self, work: Work, *, parked: bool) -> None:
         """Take a queueing that the queue has accepted (kernel: ``insert_work``)."""
@@ -180,6 +184,7 @@ class PoolWorkqueue:
             nr_active=self.nr_active,
             inactive=len(self.inactive),
             in_flight=self.in_flight,
+            cm_wakeups=self.cm_wakeups,
         )
 
     def __repr__(self) -> str:

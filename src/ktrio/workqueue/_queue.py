@@ -70,6 +70,8 @@ class WorkqueueStatistics:
     """Queueings withdrawn before they began, ever."""
     failed: int
     """Runs that ended with an error, ever."""
+    cm_wakeups: int
+    """How often an item fell asleep and that let its pool's next item start (kernel: CMW); 0 if unbound."""
     overshoot: int
     """How often a parked item came back beyond a limit because an exception was in flight."""
     chained_refused: int
@@ -96,7 +98,7 @@ class Workqueue:
         self._attrs = attrs  # I
         self.max_active = effective_max_active(max_active)  # S, by set_max_active; read only for users
         self.colours = ColourLine()  # I
-        self._pwqs = tuple(PoolWorkqueue(self, pool) for pool in supervisor.pools)  # I
+        self._pwqs = tuple(PoolWorkqueue(self, pool) for pool in supervisor.pools_for(attrs.flags))  # I
         self._deal = cycle(self._pwqs)  # S: round robin for queueings from outside
         self._draining = 0  # S: how many drains are under way
         self._destroyed = False  # S
@@ -355,6 +357,7 @@ class Workqueue:
             completed=completed,
             cancelled=sum(pwq.cancelled for pwq in pwqs),
             failed=sum(pwq.failed for pwq in pwqs),
+            cm_wakeups=sum(pwq.cm_wakeups for pwq in pwqs),
             overshoot=sum(pwq.overshoot for pwq in pwqs),
             chained_refused=self._chained_refused,
             draining=self._draining > 0 or self._supervisor.leaving,

@@ -17,12 +17,13 @@ from typing import Literal, NoReturn, cast, final
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ktrio.workqueue._attrs import OnError, WorkqueueAttrs, WorkqueueFlags
+from ktrio.workqueue._attrs import WQ_UNBOUND, OnError, WorkqueueAttrs, WorkqueueFlags
 from ktrio.workqueue._call import Call
 from ktrio.workqueue._errors import SupervisorClosedError
 from ktrio.workqueue._parking import current_work
 from ktrio.workqueue._pool import Pool, PoolStatistics
 from ktrio.workqueue._queue import PATIENT_ROUNDS, Workqueue, WorkqueueStatistics
+from ktrio.workqueue._sensor import InstrumentSensor, trampoline_works
 
 __all__ = ["DEFAULT_CAPACITY", "IDLE_TIMEOUT", "Supervisor", "SupervisorStatistics", "open_supervisor"]
 
@@ -67,9 +68,12 @@ class Supervisor:
             raise ValueError(f"idle_timeout must be positive seconds, not {idle_timeout}")
         self.token = trio.lowlevel.current_trio_token()  # I: of the loop that runs it
         self.capacity = capacity  # I
-        self.pools = tuple(
-            Pool(self, cpu=cpu, capacity=capacity, idle_timeout=idle_timeout) for cpu in range(cpus)
-        )  # I
+        self.cpus = cpus  # I
+        self._idle_timeout = idle_timeout  # I
+        self.uses_instrument = not trampoline_works()  # I: on bound pools
+        self._instrument = InstrumentSensor(self)  # I
+        self._unbound = self._make_pools(is_bound=False)  # I
+        self._bound: tuple[Pool, ...] = ()  # S: made for the first bound queue
         self.leaving = False  # S: the block was left, or is being cancelled
         self.closed = False  # S: nothing is accepted any more, from nobody
         self.refuses_chained = False  # T
@@ -87,8 +91,8 @@ class Supervisor:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                for pool in self.pools:
-                    await nursery.start(pool.run, name=f"ktrio pool cpu={pool.cpu}")
+                for pool in self._unbound:
+                    await nursery.start(pool.run, name=f"ktrio pool u{pool.cpu}")
                 yield
                 await self._drain()
                 self.closed = True
@@ -119,11 +123,37 @@ class Supervisor:
     def _close(self) -> None:
         self.leaving = self.closed = True
         self._nursery = None
+        if self.uses_instrument and self._bound:
+            trio.lowlevel.remove_instrument(self._instrument)
         for wq in self._workqueues:
             wq.discard_all()
         for call, why in self._unsettled:
             call.settle_unfinished(why)
         self._unsettled.clear()
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """All pools there are: the unbound ones, and the bound ones once there is a bound queue."""
+        return (*self._unbound, *self._bound)
+
+    def pools_for(self, flags: WorkqueueFlags) -> tuple[Pool, ...]:
+        """The pools of a queue with these flags, one for each simulated CPU; bound ones are made when first wanted."""
+        if WQ_UNBOUND in flags:
+            return self._unbound
+        if not self._bound:
+            assert self._nursery is not None
+            if self.uses_instrument:
+                trio.lowlevel.add_instrument(self._instrument)
+            self._bound = self._make_pools(is_bound=True)
+            for pool in self._bound:
+                self._nursery.start_soon(pool.run, name=f"ktrio pool {pool.cpu}")
+        return self._bound
+
+    def _make_pools(self, *, is_bound: bool) -> tuple[Pool, ...]:
+        return tuple(
+            Pool(self, cpu=cpu, is_bound=is_bound, capacity=self.capacity, idle_timeout=self._idle_timeout)
+            for cpu in range(self.cpus)
+        )
 
     def pool_ended(self) -> None:
         """A pool's task is on its way out: from now on nothing can be started."""
@@ -140,13 +170,13 @@ class Supervisor:
 
         Args:
           name: for messages, statistics and `repr`.
-          flags: `WQ_UNBOUND`. (0 asks for a bound queue, as in the kernel; those do not exist yet.)
+          flags: 0 asks for a bound queue, as in the kernel: on each simulated CPU a new item starts only while those
+            that have begun are asleep. `WQ_UNBOUND`: every item starts at once, up to `max_active`.
           max_active: items that may be active at once on each simulated CPU; 0 means 256, at most 65 536.
           on_error: what happens to an item's exception. ``"raise"``: it cancels the supervisor and leaves its block. A
             plain function ``(work, error)``: it is called instead, after the books of that run were closed.
 
         Raises:
-          NotImplementedError: `flags` without `WQ_UNBOUND`.
           ValueError: `max_active` out of range, or an unusable `on_error`.
           SupervisorClosedError: the block was left.
         """
@@ -188,7 +218,7 @@ class Supervisor:
     def statistics(self) -> SupervisorStatistics:
         """The counts of this moment."""
         return SupervisorStatistics(
-            cpus=len(self.pools),
+            cpus=self.cpus,
             capacity=self.capacity,
             pools=tuple(pool.statistics() for pool in self.pools),
             workqueues=tuple(wq.statistics() for wq in self._workqueues),
@@ -198,7 +228,7 @@ class Supervisor:
     def __repr__(self) -> str:
         state = " closed" if self.closed else " leaving" if self.leaving else ""
         workers = sum(pool.nr_workers for pool in self.pools)
-        return f"<Supervisor cpus={len(self.pools)} workers={workers} workqueues={len(self._workqueues)}{state}>"
+        return f"<Supervisor cpus={self.cpus} workers={workers} workqueues={len(self._workqueues)}{state}>"
 
 
 async def _raise(error: BaseException) -> NoReturn:

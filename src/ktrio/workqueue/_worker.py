@@ -10,8 +10,7 @@ A worker is a Trio task that runs one item after another. Three things keep that
 * *Contexts are switched at the first step.* It runs in ``context.run``; later steps are Trio's, which takes the task's
   context, so that is set to the item's.
 
-An exception of an item ends at the barrier in `_run_item`: books first, then Cancelled goes on to whichever scope sent
-it, and the rest to the queue's policy.
+An exception of an item ends at the barrier in `_run_item`: books first, then `ktrio.workqueue._outcome`.
 
 Code of this module is protected from KeyboardInterrupt; the user's function is called through one unprotected
 frame.
@@ -28,29 +27,19 @@ import trio
 from trio.lowlevel import Abort, ParkingLot, enable_ki_protection
 
 from ktrio.workqueue._errors import ParkingError
+from ktrio.workqueue._outcome import report
 from ktrio.workqueue._parking import workers_of_this_run
 from ktrio.workqueue._policy import WAKE_UPS_ON_BLOCK, has_place, must_yield
+from ktrio.workqueue._sensor import YIELD
 from ktrio.workqueue._unprotected import ItemCoroutine, call, resume
 from ktrio.workqueue._work import Pending, Work
 
 if TYPE_CHECKING:
-    from ktrio.workqueue._call import Call
     from ktrio.workqueue._flush import Colour
     from ktrio.workqueue._pool import Pool
     from ktrio.workqueue._pwq import PoolWorkqueue
 
 __all__ = ["Worker"]
-
-
-def take_out_cancelled(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
-    """`error` as its Cancelled part, for the scopes, and the rest, for the policy; either may be None."""
-    if isinstance(error, trio.Cancelled):
-        return error, None
-    if isinstance(error, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", error)
-        cancelled, rest = group.split(trio.Cancelled)
-        return (cancelled, rest) if cancelled is not None else (None, group)  # `split` copies what it does not split
-    return None, error
 
 
 @final
@@ -71,9 +60,12 @@ class Worker:
         "_home",
         "_interrupted",
         "_scope",
+        "_watched",
         "_yielded",
         "adoptable",
+        "asleep",
         "assigned",
+        "counted",
         "dying",
         "idle_since",
         "name",
@@ -93,12 +85,15 @@ class Worker:
 
     def __init__(self, pool: Pool, number: int) -> None:
         self.pool = pool  # I
-        self.name = f"kworker/u{pool.cpu}:{number}"  # I
+        self.name = f"kworker/{'' if pool.is_bound else 'u'}{pool.cpu}:{number}"  # I
+        self._watched = pool.is_bound and not pool.supervisor.uses_instrument  # I: by the trampoline
         self._clock = trio.lowlevel.current_clock().current_time  # I
         self.work: Work | None = None  # T: the item it runs
         self.assigned: Work | None = None  # S: an item chosen for it that starts parked
         self.parked = False  # S
         self.dying = False  # S: culled
+        self.counted = False  # S: in nr_running while it is awake
+        self.asleep = False  # S: blocked inside an item of a bound pool
         self.idle_since = 0.0  # T
         self.adoptable = False  # S: started parked, and no `parked()` has adopted that yet
         self._coro: ItemCoroutine | None = None  # T: the item's coroutine
@@ -127,6 +122,7 @@ class Worker:
                     await self._yield()
         finally:
             del table[self.task]
+            self.pool.count_out(self)
             if not self.dying:
                 self.pool.nr_workers -= 1
 
@@ -139,6 +135,8 @@ class Worker:
     async def _work_until_interrupted(self) -> None:
         fresh = True  # nothing run yet since waking: the moment to see to the reserve
         while not self._interrupted:
+            if (fresh or self._watched) and self.pool.is_in_doubt and self.assigned is None:
+                await self.pool.settle_doubts()
             work = self._next()
             if work is None:
                 await self._idle()
@@ -157,9 +155,13 @@ class Worker:
                 await self._yield()
 
     def _next(self) -> Work | None:
+        if self.counted:
+            self.pool.finishing -= 1
         work = self.assigned
         if work is None:
-            return self.pool.take()
+            return self.pool.take(self)
+        if self.pool.is_bound:
+            self.pool.count_in(self)
         self.assigned = None
         work._worker_to_be = None
         self.parked = self.adoptable = True
@@ -168,6 +170,7 @@ class Worker:
 
     async def _idle(self) -> None:
         self.idle_since = self._clock()
+        self.pool.count_out(self)
         self.pool.enter_idle(self)
         await trio.lowlevel.wait_task_rescheduled(self._abort_idle)
         if not self.dying:
@@ -194,7 +197,7 @@ class Worker:
             value = await self
         except BaseException as error:
             self._end(work)
-            self._report(work, error)
+            report(self.pwq, work, error)
         else:
             self._end(work)
             if work._call is not None:
@@ -221,6 +224,8 @@ class Worker:
         pwq = self.pwq
         if self._coro is not None:
             self._leave_coro(self._coro)
+        if self.counted:
+            self.pool.finishing += 1
         self.work = work._worker = None
         self._context = self._home  # an idle worker keeps nothing alive
         had_slot = not self.parked
@@ -243,33 +248,6 @@ class Worker:
         if getattr(coro, "cr_frame", None) is not None:
             # Ctrl-C struck in the one bytecode between the item's yield and the return of `resume`.
             coro.close()
-
-    def _report(self, work: Work, error: BaseException) -> None:
-        """Cancelled goes on to whichever scope sent it, the rest to the caller of `run` or the queue's policy."""
-        cancelled, rest = take_out_cancelled(error)
-        if cancelled is not None and trio.current_effective_deadline() != float("-inf"):
-            # Stored somewhere and raised again later: no scope would catch it, and it would end the pool.
-            rest = RuntimeError(f"{work!r} raised a trio.Cancelled that no scope around it has sent")
-            rest.__cause__, cancelled = error, None
-        if rest is not None:
-            self.pwq.failed += 1
-        if work._call is not None:
-            self._settle(work._call, rest)
-        if rest is not None and (work._call is None or not isinstance(rest, Exception)):
-            self.pwq.wq.report(work, rest)
-        if cancelled is not None:
-            raise cancelled
-
-    def _settle(self, caller: Call, rest: BaseException | None) -> None:
-        """Tell the caller of `run`. Of what ends the supervisor most are cancelled along with it, and need no error."""
-        if rest is None:
-            caller.settle_unfinished("was interrupted")
-        elif isinstance(rest, Exception):
-            caller.settle(None, rest)
-        elif caller.was_cancelled:
-            caller.settle_unfinished(f"ended with {rest!r}")
-        else:
-            self.pool.supervisor.settle_in_the_end(caller, f"ended with {rest!r}")
 
     def interrupt(self, reason: str | None) -> None:
         """Cancel the run under way."""
@@ -302,7 +280,9 @@ class Worker:
     def return_nowait(self) -> bool:
         """Come back at once if slot and place are free and nobody is in line for either (P2)."""
         pool = self.pool
-        if pool.worklist or not has_place(pool.occupied, pool.capacity) or not self.pwq.take_slot_nowait():
+        # In a bound pool items may wait though there are places; one that comes back is not held up by them (P3).
+        is_behind = bool(pool.returners if pool.is_bound else pool.worklist)
+        if is_behind or not has_place(pool.occupied, pool.capacity) or not self.pwq.take_slot_nowait():
             return False
         self.returned()
         return True
@@ -338,7 +318,10 @@ class Worker:
         message = self._context.run(self._first_step)
         self.task.context = self._context
         self._yielded = True
-        if self.pool.worklist:
+        if self._watched:
+            if message is not YIELD:
+                self.pool.fell_asleep(self)
+        elif self.pool.worklist:
             self.pool.kick(more=WAKE_UPS_ON_BLOCK)
         return message
 
@@ -359,7 +342,17 @@ class Worker:
     def send(self, value: object) -> object:
         """Every later step."""
         assert self._coro is not None
+        if self._watched:
+            return self._send_watched(self._coro, value)
         return resume(self._coro, value)
+
+    def _send_watched(self, coro: ItemCoroutine, value: object) -> object:
+        if self.asleep:
+            self.pool.woke_up(self)
+        message = resume(coro, value)
+        if message is not YIELD:
+            self.pool.fell_asleep(self)
+        return message
 
     def throw(self, error: BaseException) -> object:
         """Part of the protocol of awaitables; Trio itself never throws."""

@@ -1,0 +1,54 @@
+"""What becomes of an item's exception: Cancelled goes on to whichever scope sent it, the rest to the queue's policy."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import trio
+
+if TYPE_CHECKING:
+    from ktrio.workqueue._call import Call
+    from ktrio.workqueue._pwq import PoolWorkqueue
+    from ktrio.workqueue._work import Work
+
+__all__ = ["report", "take_out_cancelled"]
+
+
+def take_out_cancelled(error: BaseException) -> tuple[BaseException | None, BaseException | None]:
+    """`error` as its Cancelled part, for the scopes, and the rest, for the policy; either may be None."""
+    if isinstance(error, trio.Cancelled):
+        return error, None
+    if isinstance(error, BaseExceptionGroup):
+        group = cast("BaseExceptionGroup[BaseException]", error)
+        cancelled, rest = group.split(trio.Cancelled)
+        return (cancelled, rest) if cancelled is not None else (None, group)  # `split` copies what it does not split
+    return None, error
+
+
+def report(pwq: PoolWorkqueue, work: Work, error: BaseException) -> None:
+    """Tell whoever is to know of an error of `work`, whose books are closed; raises what is left for the scopes."""
+    cancelled, rest = take_out_cancelled(error)
+    if cancelled is not None and trio.current_effective_deadline() != float("-inf"):
+        # Stored somewhere and raised again later: no scope would catch it, and it would end the pool.
+        rest = RuntimeError(f"{work!r} raised a trio.Cancelled that no scope around it has sent")
+        rest.__cause__, cancelled = error, None
+    if rest is not None:
+        pwq.failed += 1
+    if work._call is not None:
+        _settle(pwq, work._call, rest)
+    if rest is not None and (work._call is None or not isinstance(rest, Exception)):
+        pwq.wq.report(work, rest)
+    if cancelled is not None:
+        raise cancelled
+
+
+def _settle(pwq: PoolWorkqueue, caller: Call, rest: BaseException | None) -> None:
+    """Tell the caller of `run`. Of what ends the supervisor most are cancelled along with it, and need no error."""
+    if rest is None:
+        caller.settle_unfinished("was interrupted")
+    elif isinstance(rest, Exception):
+        caller.settle(None, rest)
+    elif caller.was_cancelled:
+        caller.settle_unfinished(f"ended with {rest!r}")
+    else:
+        pwq.pool.supervisor.settle_in_the_end(caller, f"ended with {rest!r}")
