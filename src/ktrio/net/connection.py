@@ -25,16 +25,14 @@ from typing import Final, TypeAlias, final
 
 import trio
 
-from ktrio.net._files import read_resident
 from ktrio.net._roles import ConnectionProtocol as ConnectionProtocol
 from ktrio.net._roles import Draining as Draining
 from ktrio.net._sender import Sender, Waiting, stay
 from ktrio.net._slices import Data
 from ktrio.net.deadlines import Deadlines, Phase, Timeouts
-from ktrio.net.errors import ConnectionGone
 from ktrio.net.states import QUIET as QUIET
 from ktrio.net.states import State as State
-from ktrio.net.transport import Transport
+from ktrio.net.transport import Transport, drop_input
 
 RECEIVE_BYTES: Final = 64 * 1024  # one read; what a socket buffer of default size holds
 # What is read and dropped at the end. As much as the socket buffers of a fast upload hold: with 64 KiB two of three
@@ -296,10 +294,6 @@ class Connection:
         """
         return await self._sender.send_file(descriptor, offset, count, self.waiting)
 
-    def read_resident(self, descriptor: int, offset: int, count: int) -> bytes | None:
-        """Bytes of an open file if all are in memory, to go out with their head; `None`: `send_file` is the way."""
-        return read_resident(descriptor, offset, count)
-
     def note_progress(self, now: float) -> None:
         """Let what the peer has taken during the present wait to write, if there is one, prolong it.
 
@@ -375,23 +369,10 @@ class Connection:
         try:
             with trio.CancelScope(deadline=until):
                 async with self.waiting():
-                    await self._drop_input()
+                    self.bytes_received += await drop_input(self._transport, LINGER_BYTES)
         finally:
             if not self.deadlines.is_spent:
                 self.deadlines.disarm(Phase.LINGER)
-
-    async def _drop_input(self) -> None:
-        await trio.lowlevel.checkpoint()
-        dropped = 0
-        while dropped < LINGER_BYTES:
-            try:
-                await self._transport.wait_readable()
-                data = self.receive_nowait()
-            except ConnectionGone:
-                return
-            if data == b"":
-                return
-            dropped += len(data or b"")
 
     def shutdown_write(self) -> bool:
         """Send our FIN after what was sent before; nothing happens if the connection is lost or closed already.

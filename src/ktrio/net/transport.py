@@ -10,9 +10,14 @@ waiting is a separate step. So deadlines, parking, turns and progress are the sa
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Protocol, TypeAlias, final
+from typing import Final, Protocol, TypeAlias, final
+
+import trio
 
 from ktrio.net._slices import Data
+from ktrio.net.errors import ConnectionGone
+
+DROP_BYTES: Final = 64 * 1024  # one read; what a socket buffer of default size holds
 
 Told: TypeAlias = Callable[[], None]
 
@@ -90,3 +95,19 @@ class Transport(Protocol):
     def abort(self) -> None:
         """Close so that the peer knows that something is missing, and drop what was not delivered. Idempotent."""
         ...
+
+
+async def drop_input(transport: Transport, most: int) -> int:
+    """Read and drop what comes, until the peer's FIN or going, or until it is `most`; how many bytes. A checkpoint."""
+    await trio.lowlevel.checkpoint()
+    dropped = 0
+    while dropped < most:
+        try:
+            await transport.wait_readable()
+            data = transport.receive_nowait(DROP_BYTES)
+        except ConnectionGone:
+            break
+        if data == b"":
+            break
+        dropped += len(data or b"")
+    return dropped

@@ -21,6 +21,7 @@ from ktrio.http.h1 import Exchange
 from ktrio.http.headers import Headers
 from ktrio.http.messages import BodyWriter, FileRange, Response
 from ktrio.http.responses import has_no_body
+from ktrio.net._files import read_resident
 from ktrio.net.connection import Connection, State
 from ktrio.net.errors import ConnectionGone
 from ktrio.protocols._user_code import call_handler, user_code
@@ -181,7 +182,7 @@ class ResponseWriter:
         connection, exchange = self._connection, self._exchange
         exchange.pass_through(body.count)
         if body.count <= SMALL_FILE:
-            data = connection.read_resident(body.descriptor, body.offset, body.count)
+            data = read_resident(body.descriptor, body.offset, body.count)
             if data is not None:
                 await self._send_at_once(head + data)
                 exchange.end_body()

@@ -19,7 +19,7 @@ import logging
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Final, final
+from typing import final
 
 import trio
 
@@ -27,9 +27,7 @@ from ktrio.http.details import RequestDetails, Tell
 from ktrio.http.errors import (
     HttpError,
     InternalError,
-    RequestTimeout,
     ResponseError,
-    ServiceUnavailable,
 )
 from ktrio.http.h1 import Exchange
 from ktrio.http.headers import Headers
@@ -41,30 +39,12 @@ from ktrio.net.connection import Connection, State
 from ktrio.net.errors import ConnectionGone, is_gone, leaves_of, split_leaves
 from ktrio.protocols._handler_errors import http_error_of
 from ktrio.protocols._head_reader import HeadReader
+from ktrio.protocols._last_words import is_the_clients, last_words
 from ktrio.protocols._request_body import NO_BODY, IncomingBody, NoBody
 from ktrio.protocols._response_writer import BrokenPieceError, ResponseWriter, close_body
 from ktrio.protocols._user_code import call_handler, user_code
 
 log = logging.getLogger("ktrio.http")
-
-# Why a connection ends by what its client does, does not do, or was told already. Any other reason is the server's, who
-# may give a name of their own to it (`Server.force_shutdown`): a client that has heard nothing yet is told.
-_THE_CLIENTS: Final = frozenset(
-    {
-        "answered",
-        "bad-request",
-        "client-gone",
-        "draining",
-        "half-closed-timeout",
-        "head-timeout",
-        "idle-timeout",
-        "made-room",
-        "max-requests",
-        "peer-closed",
-        "peer-reset",
-        "write-timeout",
-    }
-)
 
 
 @final
@@ -395,12 +375,6 @@ class Http1:
     def _last_words(self) -> HttpError | None:
         """What the reason for the end calls for, if anything can be said."""
         reason = self._connection.reason
-        if reason == "head-timeout" and self._heads.has_begun:
-            return RequestTimeout("The head of the request did not come in time.")
-        if reason in _THE_CLIENTS or (self._head is None and not self._heads.take_unread()):
+        if self._head is None and not is_the_clients(reason) and not self._heads.take_unread():
             return None
-        if reason == "body-timeout":
-            return RequestTimeout("The body of the request did not come in time.")
-        if reason == "error":
-            return InternalError("The server met an unexpected error.")
-        return ServiceUnavailable("The server is shutting down.")
+        return last_words(reason, has_begun=self._head is not None or self._heads.has_begun)
