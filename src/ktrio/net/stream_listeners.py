@@ -7,12 +7,16 @@ Such a listener cannot be asked whether somebody waits; it can only be waited fo
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import Final, TypeAlias, final
 
 import trio
 
+from ktrio.net._foreign import errors_of, foreign
 from ktrio.net.addresses import Address, address_of, describe, peer_name
 from ktrio.net.errors import AddressError
+
+_log = logging.getLogger(__name__)
 
 AnyListener: TypeAlias = trio.abc.Listener[trio.abc.Stream]
 
@@ -42,10 +46,18 @@ class StreamListener:
         return await self._listener.accept()
 
     async def aclose(self) -> None:
-        """Stop listening, at once and for good, also when cancelled. Idempotent."""
-        if not self._is_closed:
-            self._is_closed = True
-            await trio.aclose_forcefully(self._listener)
+        """Stop listening, at once and for good, also when cancelled. Idempotent. Barrier: what it raises is logged."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        try:
+            await foreign(trio.aclose_forcefully, self._listener)
+        except BaseException as raised:
+            error, going = errors_of(raised)
+            if error is not None:
+                _log.error("closing the listener %s failed", self.name, exc_info=error)
+            if going is not None:
+                raise going from None
 
 
 def name_of_peer(stream: trio.abc.Stream) -> str:

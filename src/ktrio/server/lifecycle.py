@@ -293,14 +293,18 @@ class Server:
                     await self._accept_until_asked(task_status)
                     await self._drain()
                 finally:
-                    await self._close_listeners()
-                    await self._end_connections()
+                    try:
+                        await self._close_listeners()
+                    finally:
+                        await self._end_connections()
                 services.cancel_scope.cancel(reason="the server has ended")
         finally:
-            await self._close_listeners()
-            self._acceptor.close()
-            self._roster.close()
-            self._ended.set()
+            try:
+                await self._close_listeners()
+            finally:
+                self._acceptor.close()
+                self._roster.close()
+                self._ended.set()
 
     async def _accept_until_asked(self, task_status: trio.TaskStatus[Server]) -> None:
         self._acceptor.open()
@@ -327,6 +331,7 @@ class Server:
             await self._roster.wait_empty()
 
     async def _close_listeners(self) -> None:
+        """Each is closed whatever another raises: that is logged (`StreamListener.aclose`)."""
         while self._listeners:
             self._listeners.pop().close()
         with trio.move_on_after(CLOSE_WITHIN, shield=True):
