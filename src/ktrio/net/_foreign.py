@@ -6,7 +6,8 @@ through one unprotected frame, `foreign`.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import contextmanager
 from typing import TypeVar, cast
 
 from trio.lowlevel import disable_ki_protection
@@ -20,15 +21,19 @@ async def foreign(method: Callable[..., Awaitable[T]], *args: object) -> T:  # t
     return await method(*args)
 
 
-def errors_of(raised: BaseException) -> tuple[Exception | None, BaseException | None]:
-    """What of this another's code has to answer for, and what has to go on: Cancelled, KeyboardInterrupt and the like.
+@contextmanager
+def barrier(report: Callable[[Exception], object]) -> Generator[None]:
+    """What another's code has to answer for goes to `report`; Cancelled, KeyboardInterrupt and the like go on.
 
-    Asked at a barrier, where a group may hold both: a nursery's that was cancelled while it had errors.
+    A group may hold both: that of a nursery that was cancelled while it had errors.
     """
-    if isinstance(raised, Exception):
-        return raised, None
-    if isinstance(raised, BaseExceptionGroup):
-        group = cast("BaseExceptionGroup[BaseException]", raised)
+    try:
+        yield
+    except Exception as error:
+        report(error)
+    except BaseExceptionGroup as group:
         going, errors = group.split(lambda each: not isinstance(each, Exception | BaseExceptionGroup))
-        return cast("Exception | None", errors), going
-    return None, raised
+        if errors is not None:
+            report(cast("ExceptionGroup[Exception]", errors))
+        if going is not None:
+            raise going from None

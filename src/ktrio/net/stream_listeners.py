@@ -12,7 +12,7 @@ from typing import Final, TypeAlias, final
 
 import trio
 
-from ktrio.net._foreign import errors_of, foreign
+from ktrio.net._foreign import barrier, foreign
 from ktrio.net.addresses import Address, address_of, describe, peer_name
 from ktrio.net.errors import AddressError
 
@@ -50,14 +50,11 @@ class StreamListener:
         if self._is_closed:
             return
         self._is_closed = True
-        try:
+        with barrier(self._report):
             await foreign(trio.aclose_forcefully, self._listener)
-        except BaseException as raised:
-            error, going = errors_of(raised)
-            if error is not None:
-                _log.error("closing the listener %s failed", self.name, exc_info=error)
-            if going is not None:
-                raise going from None
+
+    def _report(self, error: Exception) -> None:
+        _log.error("closing the listener %s failed", self.name, exc_info=error)
 
 
 def name_of_peer(stream: trio.abc.Stream) -> str:

@@ -11,7 +11,7 @@ still have last words; therefore a carrier is shielded, and from the cancellatio
 peer that does not take them is dropped.
 
 Whatever another's stream raises ends its own connection only: a `trio.BrokenResourceError` is a peer that is gone,
-anything else is logged with the stream's name (a barrier).
+anything else is logged with the stream's name (a barrier). Only Ctrl-C and the like go on, out of the server.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from typing import Final, final
 import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
+from ktrio.net._foreign import barrier, foreign
 from ktrio.net._slices import Data
 from ktrio.net.errors import ConnectionGone
 from ktrio.net.transport import SendfileUnsupportedError, Told
@@ -200,18 +201,20 @@ class StreamTransport:
 
     # -- the carrier
 
+    @enable_ki_protection
     async def carry(self) -> None:
         """Carry bytes until the connection is closed, then close the stream; run by `Carriers`."""
         try:
-            with self._scope:
+            with barrier(self._lose), self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._read_ahead)
                     await self._write_out()
                     nursery.cancel_scope.cancel(reason="the connection was closed")
         finally:
-            self.close()  # in case the patience was up: whoever still uses the connection learns of it
+            self.close()  # in case the patience was up, or it raised: whoever still uses the connection learns of it
             await self._close_stream()
 
+    @enable_ki_protection
     async def _read_ahead(self) -> None:
         while not (self._eof or self._lost or self._closed):
             room = READ_AHEAD - len(self._received)
@@ -219,7 +222,9 @@ class StreamTransport:
                 await self._room_to_read.park()
                 continue
             try:
-                data = await self._stream.receive_some(room)
+                data: object = await foreign(self._stream.receive_some, room)
+                if not isinstance(data, bytes | bytearray | memoryview):
+                    raise TypeError(f"receive_some must return bytes, not {type(data).__name__}")
             except Exception as error:
                 self._lose(error)
                 return
@@ -250,7 +255,7 @@ class StreamTransport:
         self._in_flight = len(piece)
         self._writable.unpark_all()
         try:
-            await self._stream.send_all(piece)
+            await foreign(self._stream.send_all, piece)
         except Exception as error:
             self._lose(error)
         self._in_flight = 0
@@ -258,7 +263,7 @@ class StreamTransport:
     async def _send_eof(self) -> None:
         assert isinstance(self._stream, trio.abc.HalfCloseableStream)
         try:
-            await self._stream.send_eof()
+            await foreign(self._stream.send_eof)
         except Exception as error:
             self._lose(error)
 
@@ -289,16 +294,17 @@ class StreamTransport:
 
     async def _close_stream(self) -> None:
         """The stream's own goodbye, or none; `aclose` closes even when it is cancelled (trio.abc.AsyncResource)."""
-        try:
+        with barrier(self._report_close):
             if self._aborted or self._lost or self._scope.cancelled_caught:
-                await trio.aclose_forcefully(self._stream)
+                await foreign(trio.aclose_forcefully, self._stream)
             else:
                 # What is left of the time for the rest of the bytes, so that both end within `CLOSE_WITHIN`.
                 with trio.CancelScope(deadline=self._scope.deadline, shield=True):
-                    await self._stream.aclose()
-        except Exception as error:
-            if not isinstance(error, trio.BrokenResourceError):
-                _log.error("closing the stream %r failed", self._stream, exc_info=error)
+                    await foreign(self._stream.aclose)
+
+    def _report_close(self, error: Exception) -> None:
+        if not isinstance(error, trio.BrokenResourceError):
+            _log.error("closing the stream %r failed", self._stream, exc_info=error)
 
 
 @final
@@ -308,9 +314,10 @@ class Carriers:
     Legend: S changed only in one synchronous stretch.
     """
 
-    __slots__ = ("_nursery", "_transports")
+    __slots__ = ("_nursery", "_on_crash", "_transports")
 
     def __init__(self) -> None:
+        self._on_crash: Told | None = None  # I, by `run`
         self._nursery: trio.Nursery | None = None  # S: only inside `run`'s `async with`
         self._transports: set[StreamTransport] = set()  # S: those whose carrier runs
 
@@ -318,8 +325,14 @@ class Carriers:
         return f"<Carriers carrying={len(self._transports)}>"
 
     @enable_ki_protection
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run the carriers, until cancelled and the last of them has ended, which each does within `PATIENCE`."""
+    async def run(
+        self, on_crash: Told | None = None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run the carriers, until cancelled and the last of them has ended, which each does within `PATIENCE`.
+
+        `on_crash` is told at once if Ctrl-C or the like has struck one: it is raised when the others have ended.
+        """
+        self._on_crash = on_crash
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
@@ -344,8 +357,13 @@ class Carriers:
         self._nursery.start_soon(self._carry, transport, name=f"carry {stream!r}")
         return transport
 
+    @enable_ki_protection
     async def _carry(self, transport: StreamTransport) -> None:
         try:
             await transport.carry()
+        except BaseException:
+            if self._on_crash is not None:
+                self._on_crash()
+            raise
         finally:
             self._transports.discard(transport)

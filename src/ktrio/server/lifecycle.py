@@ -287,7 +287,7 @@ class Server:
             async with trio.open_nursery() as services:
                 await services.start(self._readiness.run)
                 if self._stream_listeners:
-                    await services.start(self._carriers.run)
+                    await services.start(self._carriers.run, services.cancel_scope.cancel)
                 services.start_soon(self._roster.note_progress, PROGRESS_INTERVAL)
                 try:
                     await self._accept_until_asked(task_status)
