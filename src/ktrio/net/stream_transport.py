@@ -54,6 +54,7 @@ class StreamTransport:
         "_fin_wanted",
         "_in_flight",
         "_lost",
+        "_on_close",
         "_on_gone",
         "_on_half_close",
         "_readable",
@@ -66,8 +67,9 @@ class StreamTransport:
         "_writable",
     )
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, on_close: Told) -> None:
         self._stream: Final = stream  # I
+        self._on_close: Final = on_close  # I: told once, when it is closed and its carrier has yet to end
         self._received = bytearray()  # S: read ahead
         self._eof = False  # S: the peer has shut down its side
         self._to_send = bytearray()  # S: put in by the connection, taken out by the carrier
@@ -188,6 +190,7 @@ class StreamTransport:
         if self._closed:
             return
         self._closed = True
+        self._on_close()
         self.unwatch()
         self.limit(trio.current_time() + (0 if self._lost else within))
         for waiting in (self._readable, self._writable, self._room_to_read, self._work):
@@ -314,15 +317,17 @@ class Carriers:
     Legend: S changed only in one synchronous stretch.
     """
 
-    __slots__ = ("_nursery", "_on_crash", "_transports")
+    __slots__ = ("_nursery", "_on_crash", "_transports", "ending", "on_end")
 
     def __init__(self) -> None:
+        self.ending = 0  # S: streams that are closed on our side and not by themselves yet
+        self.on_end: Told | None = None  # I, by who waits for room: told when one of those has ended
         self._on_crash: Told | None = None  # I, by `run`
         self._nursery: trio.Nursery | None = None  # S: only inside `run`'s `async with`
         self._transports: set[StreamTransport] = set()  # S: those whose carrier runs
 
     def __repr__(self) -> str:
-        return f"<Carriers carrying={len(self._transports)}>"
+        return f"<Carriers carrying={len(self._transports)} ending={self.ending}>"
 
     @enable_ki_protection
     async def run(
@@ -352,7 +357,7 @@ class Carriers:
         """
         if self._nursery is None:
             raise RuntimeError("streams are carried only while the server runs")
-        transport = StreamTransport(stream)
+        transport = StreamTransport(stream, self._note_close)
         self._transports.add(transport)
         self._nursery.start_soon(self._carry, transport, name=f"carry {stream!r}")
         return transport
@@ -367,3 +372,9 @@ class Carriers:
             raise
         finally:
             self._transports.discard(transport)
+            self.ending -= 1
+            if self.on_end is not None:
+                self.on_end()
+
+    def _note_close(self) -> None:
+        self.ending += 1

@@ -139,6 +139,7 @@ class Server:
             roster=self._roster,
             dispatch=self._dispatch,
             readiness=self._readiness,
+            carriers=self._carriers,
             make_connection=self._make_connection,
             give_up=self.begin_shutdown,
             max_connections=self.max_connections,
