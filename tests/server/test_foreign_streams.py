@@ -82,7 +82,6 @@ class Odd(MemoryListener):
 
     async def accept(self):
         watched = await super().accept()
-        self.accepted.pop()
         return watched.stream if isinstance(watched.stream, Foreign) else watched
 
 
@@ -140,3 +139,26 @@ async def test_what_ends_programs_goes_out_of_the_server_at_once(mock_clock, kin
     assert (ended, server.statistics().open) == (["/block"], 0)
     assert trio.current_time() - begun <= 5
     assert listener.closed == 1
+
+
+async def test_nobody_is_accepted_any_more_while_a_server_ends_because_of_ctrl_c(mock_clock):
+    """Its carriers may take their time: another stream takes long to close."""
+    listener, late = Odd(), []  # peers that are kept, so that none is closed
+
+    async def handler(request):
+        return Response(body=b"hello")
+
+    with pytest.RaisesGroup(KeyboardInterrupt, flatten_subgroups=True, allow_unwrapped=True):
+        async with time_passing(mock_clock, step=0.5), trio.open_nursery() as nursery:
+            await nursery.start(partial(ktrio.serve_http, handler, listener))
+            slow = listener.connect_to(partial(Foreign, odd={"aclose": trio.sleep_forever}))
+            await slow.send_all(b"half a hea")
+            await settle()
+            odd = listener.connect_to(partial(Foreign, odd={"receive_some": raising(KeyboardInterrupt())}))
+            await odd.send_all(LAST)
+            await settle()
+            before = len(listener.accepted)
+            while not listener.closed:
+                late.append(listener.connect())
+                await trio.sleep(0.5)
+    assert len(listener.accepted) == before
