@@ -41,6 +41,11 @@ _log = logging.getLogger(__name__)
 
 
 @final
+class NotCarriedError(Exception):
+    """A stream came to a server that carries none, or none any more; whose it was it is still."""
+
+
+@final
 class StreamTransport:
     """A `ktrio.net.transport.Transport` over a stream; made by `Carriers.carry` only.
 
@@ -96,6 +101,11 @@ class StreamTransport:
     def is_closed(self) -> bool:
         """See `Transport.is_closed`."""
         return self._closed
+
+    @property
+    def was_heard(self) -> bool:
+        """Has its peer sent anything that was not received yet, or its end?"""
+        return bool(self._received) or self._eof
 
     def receive_nowait(self, max_bytes: int) -> bytes | None:
         """See `Transport.receive_nowait`."""
@@ -353,13 +363,13 @@ class Carriers:
         """Own `stream` from here on, and carry its bytes until the transport is closed.
 
         Raises:
-          RuntimeError: `run` is not running.
+          NotCarriedError: `run` is not running, or has been cancelled.
         """
         if self._nursery is None:
-            raise RuntimeError("streams are carried only while the server runs")
+            raise NotCarriedError("streams are carried only while the server runs")
         transport = StreamTransport(stream, self._note_close)
         self._transports.add(transport)
-        self._nursery.start_soon(self._carry, transport, name=f"carry {stream!r}")
+        self._nursery.start_soon(self._carry, transport, name=f"carry {type(stream).__name__}")
         return transport
 
     @enable_ki_protection

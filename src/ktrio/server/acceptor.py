@@ -56,7 +56,7 @@ class Acceptor:
         readiness: Readiness,
         carriers: Carriers,
         make_connection: MakeConnection,
-        give_up: Callable[[], None],
+        give_up: Callable[[WorkqueueError], None],
         max_connections: int,
         refusal: bytes,
     ) -> None:
@@ -66,7 +66,7 @@ class Acceptor:
         self._carriers = carriers  # I
         carriers.on_end = self._wake
         self._make_connection = make_connection  # I
-        self._give_up = give_up  # I: begins the shutdown
+        self._give_up = give_up  # I: begins the shutdown; told why
         self._max_connections = max_connections  # I
         self._refusal = refusal  # I: what a client gets to read that cannot be served
         self._reserve: int | None = None  # S: the descriptor in reserve
@@ -112,7 +112,7 @@ class Acceptor:
                         break
             except WorkqueueError as error:
                 log.error("nobody can be served any more on %s: %s", listener, error)
-                self._give_up()
+                self._give_up(error)
                 return
 
     async def wait_resumed(self) -> None:

@@ -39,8 +39,8 @@ from ktrio.server.error_budget import ErrorBudget
 from ktrio.server.errors import BrokenServerError, ServerEndedError, one_line
 from ktrio.server.options import ServerOptions, check_grace
 from ktrio.server.roster import Roster
-from ktrio.server.stream_acceptor import StreamAcceptor
-from ktrio.workqueue import Workqueue
+from ktrio.server.stream_acceptor import Carried, StreamAcceptor
+from ktrio.workqueue import Workqueue, WorkqueueError
 
 log = logging.getLogger("ktrio.server")
 
@@ -126,8 +126,12 @@ class Server:
         """Set once, when everybody is told that shutdown has begun."""
         self.cutting: Final = trio.Event()  # I
         """Set when what has not finished is being cancelled."""
-        self.broken: BrokenServerError | None = None  # S
-        """Set when the budget of errors was exceeded; whoever runs the server raises it in the end."""
+        self.broken: BrokenServerError | WorkqueueError | None = None  # S
+        """Set when the budget of errors was exceeded, or the queue takes nothing any more; raised in the end."""
+        self._names: Final = (
+            *(describe(listener.address) for listener in listeners),
+            *(listener.name for listener in stream_listeners),
+        )  # I
         self._listeners = list(listeners)  # T
         self._stream_listeners = list(stream_listeners)  # T
         self._readiness = Readiness()  # I
@@ -141,7 +145,7 @@ class Server:
             readiness=self._readiness,
             carriers=self._carriers,
             make_connection=self._make_connection,
-            give_up=self.begin_shutdown,
+            give_up=self._give_up,
             max_connections=self.max_connections,
             refusal=refusal,
         )  # I
@@ -150,7 +154,8 @@ class Server:
             wait_resumed=self._acceptor.wait_resumed,
             wait_for_room=self._acceptor.wait_for_room,
             make_connection=self._make_stream_connection,
-            give_up=self.begin_shutdown,
+            give_up=self._give_up,
+            silence=max(timeouts.head, timeouts.idle),
         )  # I
         self._asked = trio.Event()  # I: shutdown was asked for
         self._ended = trio.Event()  # I: `run` is done with every connection
@@ -200,6 +205,9 @@ class Server:
         Connections that are open go on. Newcomers wait in the kernel's backlog, and nobody is closed to make room for
         them; those beyond `ServerOptions.backlog` time out or try again. A shutdown goes as always: it accepts the
         backlog, once.
+
+        A listener that is no socket cannot be asked whether anybody waits: it may still hand over one client, who is
+        served after `resume`, and closed if it says nothing meanwhile.
         """
         self._acceptor.suspend()
 
@@ -252,7 +260,7 @@ class Server:
         )
 
     def __repr__(self) -> str:
-        where = ", ".join(describe(address) for address in self.addresses)
+        where = ", ".join(self._names)
         if self._ended.is_set():
             state = " ended"
         elif self.draining.is_set():
@@ -277,6 +285,12 @@ class Server:
         )
         self.broken.__cause__ = error
         log.critical("shutting down: %s", self.broken)
+        self.begin_shutdown()
+
+    def _give_up(self, error: WorkqueueError) -> None:
+        """The queue takes nothing any more; told by the acceptors."""
+        if not self._asked.is_set():
+            self.broken = error
         self.begin_shutdown()
 
     # -- the road from start to stop
@@ -364,8 +378,10 @@ class Server:
     def _make_connection(self, sock: socket.socket, peer: str, listener: Listener) -> Connection:
         return self._wrap(SocketTransport(sock, self._readiness), peer, describe(listener.address))
 
-    def _make_stream_connection(self, stream: trio.abc.Stream, listener: StreamListener) -> Connection:
-        return self._wrap(self._carriers.carry(stream), name_of_peer(stream), listener.name)
+    def _make_stream_connection(self, stream: trio.abc.Stream, listener: StreamListener) -> Carried:
+        peer = name_of_peer(stream)  # which may raise: so before anything is owned
+        transport = self._carriers.carry(stream)
+        return self._wrap(transport, peer, listener.name), transport
 
     def _wrap(self, transport: Transport, peer: str, local: str) -> Connection:
         return Connection(
