@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, TextIO, final
 
 import click
@@ -29,8 +30,33 @@ def write(stream: TextIO | None, text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line, at once also into a pipe."""
-    write(sys.stdout, text + "\n")
+    """Print lines, at once also into a pipe. Never waits: what a pipe that nobody reads has no room for is dropped."""
+    stream = sys.stdout
+    if stream is None:
+        return
+    for piece in _pieces(text + "\n", stream.encoding):
+        if not _has_room(stream):
+            return
+        write(stream, piece)
+
+
+def _pieces(text: str, encoding: str) -> Iterator[str]:
+    """Whole lines, together as long as what a pipe takes without waiting when it says that it has room (PIPE_BUF)."""
+    piece, size = "", 0
+    for line in text.splitlines(keepends=True):
+        length = len(line.encode(encoding, "backslashreplace"))
+        if piece and size + length > select.PIPE_BUF:
+            yield piece
+            piece, size = "", 0
+        piece, size = piece + line, size + length
+    yield piece
+
+
+def _has_room(stream: TextIO) -> bool:
+    try:
+        return bool(select.select([], [stream], [], 0)[1])
+    except (OSError, ValueError):  # no descriptor, or a closed one: writing will tell
+        return True
 
 
 def write_log(text: str) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Final, final
+from typing import Final, cast, final
 
 import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
@@ -235,7 +235,7 @@ class StreamTransport:
                 await self._room_to_read.park()
                 continue
             try:
-                data: object = await foreign(self._stream.receive_some, room)
+                data = cast("object", await foreign(self._stream.receive_some, room))
                 if not isinstance(data, bytes | bytearray | memoryview):
                     raise TypeError(f"receive_some must return bytes, not {type(data).__name__}")
             except Exception as error:

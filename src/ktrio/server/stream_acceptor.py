@@ -78,7 +78,7 @@ class StreamAcceptor:
                 connection, _ = carried
                 try:
                     is_welcome = await self._hold(*carried)
-                except BaseException:  # cancelled: a shutdown takes in who was accepted, past the limits, like the backlog
+                except BaseException:  # a shutdown takes in who was accepted, past the limits, like the backlog
                     self._enqueue(connection)
                     raise
                 if is_welcome:
