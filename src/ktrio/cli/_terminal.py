@@ -80,6 +80,9 @@ def print_timeouts(settings: CommandSettings, phases: frozenset[str] | None = No
     ]
     for name, seconds, bounds in rows:
         click.echo(f"{name:16} {seconds:>7g} s  {bounds}")
+    if settings.server.max_errors is not None:
+        budget = f"{settings.server.max_errors} unexpected errors in a row within it end the server"
+        click.echo(f"{'errors':16} {settings.server.errors_within:>7g} s  {budget}")
     click.echo(f"{'slot':16} {'none':>7}    a request waits for one of --max-active slots as long as handlers take")
     if phases is None:
         click.echo(f"{'handler':16} {'none':>7}    a handler's own time is its own: the one stated exception")
@@ -113,8 +116,8 @@ class Terminal:
         """Where, what, and within which limits."""
         queue = self._settings.queue
         active = queue.max_active or 256
-        for address in server.addresses:
-            where = url_of(address) if self._settings.folder is not None else describe(address)
+        show = url_of if self._settings.folder is not None else describe
+        for where in [show(address) for address in server.addresses] or server.names:
             self._say(f"ktrio {__version__}: {printable(self._what)} at {printable(where)}")
         pools = f"{queue.cpus} pool{'s' if queue.cpus > 1 else ''} of {queue.capacity}"
         self._say(

@@ -128,10 +128,11 @@ class Server:
         """Set when what has not finished is being cancelled."""
         self.broken: BrokenServerError | WorkqueueError | None = None  # S
         """Set when the budget of errors was exceeded, or the queue takes nothing any more; raised in the end."""
-        self._names: Final = (
+        self.names: Final = (
             *(describe(listener.address) for listener in listeners),
             *(listener.name for listener in stream_listeners),
         )  # I
+        """Where it listens, as printed in logs: an address, or the type of a listener that has none."""
         self._listeners = list(listeners)  # T
         self._stream_listeners = list(stream_listeners)  # T
         self._readiness = Readiness()  # I
@@ -260,7 +261,7 @@ class Server:
         )
 
     def __repr__(self) -> str:
-        where = ", ".join(self._names)
+        where = ", ".join(self.names)
         if self._ended.is_set():
             state = " ended"
         elif self.draining.is_set():
