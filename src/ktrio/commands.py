@@ -7,6 +7,7 @@ on open files, and leave by `os._exit`.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import resource
 from collections.abc import Awaitable, Callable, Generator
@@ -45,12 +46,14 @@ __all__ = [
 STARTUP_ERRORS: Final = (AddressError, ListenError, RootError)
 """What can be wrong with what a server was asked for; each says it in one line."""
 
+log = logging.getLogger("ktrio.commands")
+
 # Seconds from the cancellation of what did not finish to `os._exit`, for a handler that shields itself.
 LAST_RESORT_AFTER: Final = 2.0
 
 
 class Narrator(Protocol):
-    """What a command says while it serves; plain functions."""
+    """What a command says while it serves; plain functions that do not block. What they raise is logged."""
 
     def started(self, server: Server) -> None:
         """It accepts connections."""
@@ -164,17 +167,25 @@ async def _run_until_signalled(serve: _Serve, narrator: Narrator) -> int:
 
     def on_quit() -> None:
         if state.server is not None:
-            narrator.asked(state.server)
+            _tell(narrator.asked, state.server)
 
     with forwarding(on_signal, on_quit), _single_error_unwrapped():
         async with trio.open_nursery() as nursery:
             await nursery.start(_serve_then_cancel, serve, nursery.cancel_scope, state)
             gc.freeze()  # what is there now stays: the collector need not look at it again under load
             if state.server is not None:
-                narrator.started(state.server)
+                _tell(narrator.started, state.server)
                 nursery.start_soon(_narrate_drain, state.server, narrator)
                 nursery.start_soon(_leave_as_last_resort, state.server, narrator, state)
     return _conclude(state, narrator)
+
+
+def _tell(say: Callable[[Server], None], server: Server) -> None:
+    """Barrier: a story that cannot be told ends no server."""
+    try:
+        say(server)
+    except Exception:
+        log.exception("the narrator raised")
 
 
 def _conclude(state: _Signalled, narrator: Narrator) -> int:
@@ -184,7 +195,8 @@ def _conclude(state: _Signalled, narrator: Narrator) -> int:
         return status_of(state.early or 0)
     if not state.first_at:  # nobody has told it to stop: it ended by itself
         return 1
-    narrator.ended(server, trio.current_time() - state.first_at)
+    seconds = trio.current_time() - state.first_at
+    _tell(lambda over: narrator.ended(over, seconds), server)
     return exit_status(server.statistics().cut, state.forced_by)
 
 
@@ -215,10 +227,10 @@ async def _serve_then_cancel(
 
 async def _narrate_drain(server: Server, narrator: Narrator) -> None:
     await server.draining.wait()
-    narrator.draining(server)
+    _tell(narrator.draining, server)
     while True:
         await trio.sleep(1)
-        narrator.waiting(server)
+        _tell(narrator.waiting, server)
 
 
 async def _leave_as_last_resort(server: Server, narrator: Narrator, state: _Signalled) -> None:

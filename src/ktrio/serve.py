@@ -1,7 +1,7 @@
 """The composition root: wires workqueue, network, protocol and handler into servers; may name everything.
 
-`serve_http` and `serve_echo` are for any Trio program: they install no signal handlers and print nothing. Programs that
-are nothing but a server are `ktrio.commands`.
+`serve_http`, `serve_stream`, `serve_protocol` and `serve_echo` are for any Trio program: they install no signal
+handlers and print nothing. Programs that are nothing but a server are `ktrio.commands`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from ktrio.protocols.http1 import Http1
 from ktrio.protocols.stream import StreamHandler, StreamProtocol
 from ktrio.server.lifecycle import Server
 from ktrio.server.options import ServerOptions
-from ktrio.workqueue import WQ_UNBOUND, Work, Workqueue, open_supervisor
+from ktrio.workqueue import WQ_UNBOUND, DestroyedError, DrainingError, Work, Workqueue, open_supervisor
 
 __all__ = [
     "DEFAULT_ECHO",
@@ -96,7 +96,8 @@ async def serve_http(
     Args:
       handler: an async function from `Request` to `Response`; its exceptions become a 500 and one log record.
       addresses: where to listen: ``"127.0.0.1:8081"`` (the default), ``"[::1]:0"``, ``"unix:/path"``, ``"fd:3"``, a
-        port number on 127.0.0.1, an `Address`, or a listening socket, which is closed in the end.
+        port number on 127.0.0.1, an `Address`, a listening socket, or any `trio.abc.Listener` (for TLS a
+        `trio.SSLListener`). What was handed over open is closed in the end.
       options: connections, backlog, grace, errors.
       timeouts: how long each wait for a peer may last.
       limits: how much is taken from a peer.
@@ -109,6 +110,7 @@ async def serve_http(
       ValueError: both `queue` and `workqueue` were given.
       BrokenServerError: there was nothing but unexpected errors, more than the options allow; raised when the last
         connection has ended.
+      WorkqueueError: `workqueue` is destroyed or draining; at the start, or in the end if that came later.
     """
     limits = limits or Limits()
     date, heads = _render_date(), HeadMemo(limits)
@@ -164,11 +166,11 @@ async def serve_protocol(
 
     Raises:
       AddressError, ListenError: an address cannot be used; the message says which and why.
-      BrokenServerError: the budget of errors was exceeded, see `ServerOptions`.
+      BrokenServerError, WorkqueueError: as of `serve_http`.
       ValueError: no address, or both `queue` and `workqueue` were given.
     """
     if not addresses:
-        raise ValueError('say where to listen, as in serve_stream(handler, "127.0.0.1:7777")')
+        raise ValueError('say where to listen: give at least one address, such as "127.0.0.1:7777"')
     options = options or ServerOptions()
     if queue is not None and workqueue is not None:
         raise ValueError("pass either queue (options of a workqueue to make) or workqueue (one to use), not both")
@@ -189,6 +191,7 @@ async def serve_protocol(
             return server
 
         if workqueue is not None:
+            _check_usable(workqueue)
             server = await run_on(workqueue)
         else:
             own = queue or QueueOptions()
@@ -198,6 +201,15 @@ async def serve_protocol(
                 await own_queue.destroy()
     if server.broken is not None:  # here, where no nursery of ours makes a group of it
         raise server.broken
+
+
+def _check_usable(workqueue: Workqueue) -> None:
+    """Raise before the start what would be raised by the first connection."""
+    now = workqueue.statistics()
+    if now.destroyed:
+        raise DestroyedError(f"{workqueue!r} was destroyed: nobody can be served on it")
+    if now.draining:
+        raise DrainingError(f"{workqueue!r} is draining, or its supervisor was left: nobody can be served on it")
 
 
 async def _listen(
@@ -248,7 +260,7 @@ async def serve_stream(
 
     Raises:
       AddressError, ListenError: an address cannot be used; the message says which and why.
-      BrokenServerError: the budget of errors was exceeded, see `ServerOptions`.
+      BrokenServerError, WorkqueueError: as of `serve_http`.
       ValueError: no address, or both `queue` and `workqueue` were given.
     """
     await serve_protocol(

@@ -151,7 +151,7 @@ async def fail(request):
 
 ktrio.commands.files = lambda root: fail
 from ktrio.cli import run
-sys.exit(run(["serve", "--port", "0"]))
+sys.exit(run(["serve", "--port", "0", *sys.argv[1:]]))
 """
 
 
@@ -167,3 +167,20 @@ def test_broken_server_says_so_in_one_line_and_ends_with_1(start: Start) -> None
     critical = [line for line in program.said.splitlines() if "CRITICAL" in line]
     assert len(critical) == 1
     assert program.out.find("^draining: ")
+
+
+def test_broken_server_has_the_budget_that_it_was_given(start: Start) -> None:
+    program = start("-c", BROKEN, "--max-errors", "3", command=[sys.executable])
+    peer = Peer(program.connect())
+    for _ in range(3):
+        assert peer.get("x").status == 500
+    assert program.wait() == 1
+    assert program.said.splitlines()[-1].startswith("ktrio serve: 3 unexpected errors in ")
+
+
+def test_broken_server_goes_on_where_it_was_given_no_budget(start: Start) -> None:
+    program = start("-c", BROKEN, "--max-errors", "0", command=[sys.executable])
+    peer = Peer(program.connect())
+    for _ in range(150):
+        assert peer.get("x").status == 500
+    assert program.stop() == 0

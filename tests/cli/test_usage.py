@@ -19,7 +19,7 @@ from tests.cli.warm_start import Ran, WarmStart
 pytestmark = pytest.mark.slow
 
 BOTH = ["--host", "--port", "--unix", "--fd", "--cpus", "--capacity", "--max-active", "--max-connections",
-        "--idle-timeout", "--write-timeout", "--grace", "--backlog", "--print-timeouts", "--quiet", "--version",
+        "--idle-timeout", "--write-timeout", "--grace", "--backlog", "--max-errors", "--print-timeouts", "--quiet", "--version",
         "--help"]  # fmt: skip
 OPTIONS = {
     "serve": [*BOTH, "--head-timeout", "--body-timeout", "--max-requests-per-connection", "--access-log"],
@@ -37,6 +37,7 @@ CASES = {
     "port-is-no-number": (["serve", "--port", "http"], ["--port", "http", "number"]),
     "port-too-high": (["serve", "--port", "65536"], ["--port", "65536", "65535"]),
     "port-negative": (["echo", "--port", "-1"], ["--port", "-1"]),
+    "max-errors-negative": (["serve", "--max-errors", "-1"], ["--max-errors", "-1"]),
     "port-missing": (["serve", "--port"], ["--port", "ktrio serve"]),
     "grace-negative": (["serve", "--grace", "-1"], ["--grace", "-1"]),
     "grace-not-a-number": (["serve", "--grace", "nan"], ["--grace", "nan"]),
@@ -227,6 +228,16 @@ def test_print_timeouts_shows_what_the_options_make_of_them(warm_start: WarmStar
 def test_print_timeouts_of_echo_has_its_own_idle_timeout(warm_start: WarmStart) -> None:
     text = succeeded(warm_start.run("echo", "--print-timeouts"))
     assert re.search(r"^idle +300 s\b", text, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", ["serve", "echo"])
+def test_print_timeouts_shows_the_budget_of_errors_unless_there_is_none(warm_start: WarmStart, command: str) -> None:
+    text = succeeded(warm_start.run(command, "--print-timeouts"))
+    assert re.search(r"^errors +10 s  100 unexpected errors", text, re.MULTILINE)
+    text = succeeded(warm_start.run(command, "--print-timeouts", "--max-errors", "7"))
+    assert re.search(r"^errors +10 s  7 unexpected errors", text, re.MULTILINE)
+    text = succeeded(warm_start.run(command, "--print-timeouts", "--max-errors", "0"))
+    assert "unexpected errors" not in text
 
 
 def test_help_into_a_closed_pipe_is_no_traceback(start: Start) -> None:

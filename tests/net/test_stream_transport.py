@@ -14,7 +14,7 @@ import trio
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
 from ktrio.net.errors import ConnectionGone
-from ktrio.net.stream_transport import CLOSE_WITHIN, PATIENCE, Carriers, StreamTransport
+from ktrio.net.stream_transport import CLOSE_WITHIN, PATIENCE, Carriers, NotCarriedError, StreamTransport
 from tests.net.foreign import Foreign, Odd, raising
 from tests.net.peers import Pair
 from tests.net.transporting import Watch, fill, receive, send_some
@@ -292,12 +292,12 @@ async def test_carry_needs_run(autojump_clock: MockClock) -> None:
     ours, _ = memory_stream_pair()
     foreign = Foreign(ours)
     carriers = Carriers()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(NotCarriedError):
         carriers.carry(foreign)
     async with trio.open_nursery() as nursery:
         await nursery.start(carriers.run)
         nursery.cancel_scope.cancel()
-    with pytest.raises(RuntimeError):
+    with pytest.raises(NotCarriedError):
         carriers.carry(foreign)
     assert foreign.calls == []
 

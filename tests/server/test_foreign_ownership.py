@@ -189,20 +189,6 @@ async def test_listener_is_closed_when_its_server_is_cancelled_during_the_start(
         assert [stream.closed for stream in listener.accepted] == [1] * len(listener.accepted)
 
 
-async def test_server_whose_queue_is_gone_closes_whom_it_has_accepted_and_gives_up(start_http, caplog):
-    listener = MemoryListener()
-    async with ktrio.open_supervisor() as supervisor, trio.open_nursery() as nursery:
-        queue = supervisor.alloc_workqueue("shared", ktrio.WQ_UNBOUND)
-        server = await start_http(handler, listener, workqueue=queue, within=nursery)
-        await settle()
-        await queue.destroy()
-        peer = listener.connect()
-        assert await peer.receive_some() == b""
-        await server.wait_ended()
-    assert everything_is_closed_once(listener)
-    assert any("nobody can be served" in record.getMessage() for record in caplog.records)
-
-
 @pytest.mark.parametrize("behind", [False, True], ids=["before", "behind"])
 @pytest.mark.parametrize("address", ["taken", "nonsense"])
 async def test_listener_beside_an_address_that_cannot_be_had_is_closed(address, behind):

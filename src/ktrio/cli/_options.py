@@ -85,6 +85,8 @@ def server_options(command: Command) -> Command:
                      help="Clients the kernel lets wait to be accepted."),
         click.option("--max-connections", type=_COUNT, metavar="N", show_default="3/4 of the open-file limit",
                      help="Connections open at once; then the longest-idle one makes room."),
+        click.option("--max-errors", type=Whole(0, 1_000_000), default=100, metavar="N", show_default=True,
+                     help="Unexpected errors in a row, within 10 s, that end the server; 0: never."),
         click.option("--grace", type=Seconds(zero=True), default=8.0, metavar="S",
                      show_default=True, help="Time that requests in progress have after the first Ctrl-C."),
     ):  # fmt: skip
@@ -132,7 +134,10 @@ def settings_of(values: Values, *, folder: str | None = None, access_log: bool =
     return CommandSettings(
         addresses=addresses_of(values),
         server=ServerOptions(
-            max_connections=values["max_connections"], backlog=values["backlog"], grace=values["grace"]
+            max_connections=values["max_connections"],
+            backlog=values["backlog"],
+            grace=values["grace"],
+            max_errors=values["max_errors"] or None,
         ),
         timeouts=Timeouts(**timeouts),
         # Files are served: any body on a GET is drained within the limit or closes the connection.

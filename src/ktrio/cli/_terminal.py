@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, TextIO, final
 
 import click
@@ -29,8 +30,33 @@ def write(stream: TextIO | None, text: str) -> None:
 
 
 def say(text: str) -> None:
-    """Print a line, at once also into a pipe."""
-    write(sys.stdout, text + "\n")
+    """Print lines, at once also into a pipe. Never waits: what a pipe that nobody reads has no room for is dropped."""
+    stream = sys.stdout
+    if stream is None:
+        return
+    for piece in _pieces(text + "\n", stream.encoding):
+        if not _has_room(stream):
+            return
+        write(stream, piece)
+
+
+def _pieces(text: str, encoding: str) -> Iterator[str]:
+    """Whole lines, together as long as what a pipe takes without waiting when it says that it has room (PIPE_BUF)."""
+    piece, size = "", 0
+    for line in text.splitlines(keepends=True):
+        length = len(line.encode(encoding, "backslashreplace"))
+        if piece and size + length > select.PIPE_BUF:
+            yield piece
+            piece, size = "", 0
+        piece, size = piece + line, size + length
+    yield piece
+
+
+def _has_room(stream: TextIO) -> bool:
+    try:
+        return bool(select.select([], [stream], [], 0)[1])
+    except (OSError, ValueError):  # no descriptor, or a closed one: writing will tell
+        return True
 
 
 def write_log(text: str) -> None:
@@ -54,6 +80,9 @@ def print_timeouts(settings: CommandSettings, phases: frozenset[str] | None = No
     ]
     for name, seconds, bounds in rows:
         click.echo(f"{name:16} {seconds:>7g} s  {bounds}")
+    if settings.server.max_errors is not None:
+        budget = f"{settings.server.max_errors} unexpected errors in a row within it end the server"
+        click.echo(f"{'errors':16} {settings.server.errors_within:>7g} s  {budget}")
     click.echo(f"{'slot':16} {'none':>7}    a request waits for one of --max-active slots as long as handlers take")
     if phases is None:
         click.echo(f"{'handler':16} {'none':>7}    a handler's own time is its own: the one stated exception")
@@ -87,8 +116,8 @@ class Terminal:
         """Where, what, and within which limits."""
         queue = self._settings.queue
         active = queue.max_active or 256
-        for address in server.addresses:
-            where = url_of(address) if self._settings.folder is not None else describe(address)
+        show = url_of if self._settings.folder is not None else describe
+        for where in [show(address) for address in server.addresses] or server.names:
             self._say(f"ktrio {__version__}: {printable(self._what)} at {printable(where)}")
         pools = f"{queue.cpus} pool{'s' if queue.cpus > 1 else ''} of {queue.capacity}"
         self._say(

@@ -7,12 +7,18 @@ Such a listener cannot be asked whether somebody waits; it can only be waited fo
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import Final, TypeAlias, final
 
 import trio
 
+from ktrio.net._foreign import barrier, foreign
 from ktrio.net.addresses import Address, address_of, describe, peer_name
-from ktrio.net.errors import AddressError
+
+_log = logging.getLogger(__name__)
+
+# TLS in TLS is two; one that names itself as what it wraps would be walked for ever.
+MOST_WRAPPERS: Final = 8
 
 AnyListener: TypeAlias = trio.abc.Listener[trio.abc.Stream]
 
@@ -39,19 +45,25 @@ class StreamListener:
 
     async def accept(self) -> trio.abc.Stream:
         """Wait for a connection; raises what the listener raises. A checkpoint."""
-        return await self._listener.accept()
+        return await foreign(self._listener.accept)
 
     async def aclose(self) -> None:
-        """Stop listening, at once and for good, also when cancelled. Idempotent."""
-        if not self._is_closed:
-            self._is_closed = True
-            await trio.aclose_forcefully(self._listener)
+        """Stop listening, at once and for good, also when cancelled. Idempotent. Barrier: what it raises is logged."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        with barrier(self._report):
+            await foreign(trio.aclose_forcefully, self._listener)
+
+    def _report(self, error: Exception) -> None:
+        _log.error("closing the listener %s failed", self.name, exc_info=error)
 
 
 def name_of_peer(stream: trio.abc.Stream) -> str:
     """The other end of an accepted stream as printed in logs.
 
     Where there is no socket at its bottom: what its own attribute `peer` says, as of `ConnectionStream`, or its type.
+    Raises what another's property raises.
     """
     sock = _socket_behind(stream, "transport_stream")
     if sock is not None:
@@ -62,16 +74,18 @@ def name_of_peer(stream: trio.abc.Stream) -> str:
 
 
 def _address_behind(listener: object) -> Address | None:
-    sock = _socket_behind(listener, "transport_listener")
-    if sock is not None:
-        with contextlib.suppress(AddressError, OSError):
-            return address_of(sock)
-    return None
+    try:
+        sock = _socket_behind(listener, "transport_listener")
+        return None if sock is None else address_of(sock)
+    except Exception:  # it has none, or another's property does not say it: it is served all the same
+        return None
 
 
 def _socket_behind(wrapper: object, attribute: str) -> trio.socket.SocketType | None:
-    """The socket under any number of wrappers, as Trio's own are built."""
-    while hasattr(wrapper, attribute):
+    """The socket under wrappers as Trio's own are built. Raises what another's property raises."""
+    for _ in range(MOST_WRAPPERS):
+        if not hasattr(wrapper, attribute):
+            break
         wrapper = getattr(wrapper, attribute)
     sock: object = getattr(wrapper, "socket", None)
     return sock if isinstance(sock, trio.socket.SocketType) else None

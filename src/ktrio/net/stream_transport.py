@@ -11,18 +11,19 @@ still have last words; therefore a carrier is shielded, and from the cancellatio
 peer that does not take them is dropped.
 
 Whatever another's stream raises ends its own connection only: a `trio.BrokenResourceError` is a peer that is gone,
-anything else is logged with the stream's name (a barrier).
+anything else is logged with the stream's name (a barrier). Only Ctrl-C and the like go on, out of the server.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Final, final
+from typing import Final, cast, final
 
 import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
+from ktrio.net._foreign import barrier, foreign
 from ktrio.net._slices import Data
 from ktrio.net.errors import ConnectionGone
 from ktrio.net.transport import SendfileUnsupportedError, Told
@@ -40,6 +41,11 @@ _log = logging.getLogger(__name__)
 
 
 @final
+class NotCarriedError(Exception):
+    """A stream came to a server that carries none, or none any more; whose it was it is still."""
+
+
+@final
 class StreamTransport:
     """A `ktrio.net.transport.Transport` over a stream; made by `Carriers.carry` only.
 
@@ -54,6 +60,7 @@ class StreamTransport:
         "_flushed",
         "_in_flight",
         "_lost",
+        "_on_close",
         "_on_gone",
         "_on_half_close",
         "_readable",
@@ -66,8 +73,9 @@ class StreamTransport:
         "_writable",
     )
 
-    def __init__(self, stream: trio.abc.Stream) -> None:
+    def __init__(self, stream: trio.abc.Stream, on_close: Told) -> None:
         self._stream: Final = stream  # I
+        self._on_close: Final = on_close  # I: told once, when it is closed and its carrier has yet to end
         self._received = bytearray()  # S: read ahead
         self._eof = False  # S: the peer has shut down its side
         self._to_send = bytearray()  # S: put in by the connection, taken out by the carrier
@@ -95,6 +103,11 @@ class StreamTransport:
     def is_closed(self) -> bool:
         """See `Transport.is_closed`."""
         return self._closed
+
+    @property
+    def was_heard(self) -> bool:
+        """Has its peer sent anything that was not received yet, or its end?"""
+        return bool(self._received) or self._eof
 
     def receive_nowait(self, max_bytes: int) -> bytes | None:
         """See `Transport.receive_nowait`."""
@@ -204,6 +217,7 @@ class StreamTransport:
         if self._closed:
             return
         self._closed = True
+        self._on_close()
         self.unwatch()
         self.limit(trio.current_time() + (0 if self._lost else within))
         for waiting in (self._readable, self._writable, self._flushed, self._room_to_read, self._work):
@@ -222,18 +236,20 @@ class StreamTransport:
 
     # -- the carrier
 
+    @enable_ki_protection
     async def carry(self) -> None:
         """Carry bytes until the connection is closed, then close the stream; run by `Carriers`."""
         try:
-            with self._scope:
+            with barrier(self._lose), self._scope:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(self._read_ahead)
                     await self._write_out()
                     nursery.cancel_scope.cancel(reason="the connection was closed")
         finally:
-            self.close()  # in case the patience was up: whoever still uses the connection learns of it
+            self.close()  # in case the patience was up, or it raised: whoever still uses the connection learns of it
             await self._close_stream()
 
+    @enable_ki_protection
     async def _read_ahead(self) -> None:
         while not (self._eof or self._lost or self._closed):
             room = READ_AHEAD - len(self._received)
@@ -241,7 +257,9 @@ class StreamTransport:
                 await self._room_to_read.park()
                 continue
             try:
-                data = await self._stream.receive_some(room)
+                data = cast("object", await foreign(self._stream.receive_some, room))
+                if not isinstance(data, bytes | bytearray | memoryview):
+                    raise TypeError(f"receive_some must return bytes, not {type(data).__name__}")
             except Exception as error:
                 self._lose(error)
                 return
@@ -272,7 +290,7 @@ class StreamTransport:
         self._in_flight = len(piece)
         self._writable.unpark_all()
         try:
-            await self._stream.send_all(piece)
+            await foreign(self._stream.send_all, piece)
         except Exception as error:
             self._lose(error)
         self._in_flight = 0
@@ -281,7 +299,7 @@ class StreamTransport:
     async def _send_eof(self) -> None:
         assert isinstance(self._stream, trio.abc.HalfCloseableStream)
         try:
-            await self._stream.send_eof()
+            await foreign(self._stream.send_eof)
         except Exception as error:
             self._lose(error)
 
@@ -313,16 +331,17 @@ class StreamTransport:
 
     async def _close_stream(self) -> None:
         """The stream's own goodbye, or none; `aclose` closes even when it is cancelled (trio.abc.AsyncResource)."""
-        try:
+        with barrier(self._report_close):
             if self._aborted or self._lost or self._scope.cancelled_caught:
-                await trio.aclose_forcefully(self._stream)
+                await foreign(trio.aclose_forcefully, self._stream)
             else:
                 # What is left of the time for the rest of the bytes, so that both end within `CLOSE_WITHIN`.
                 with trio.CancelScope(deadline=self._scope.deadline, shield=True):
-                    await self._stream.aclose()
-        except Exception as error:
-            if not isinstance(error, trio.BrokenResourceError):
-                _log.error("closing the stream %r failed", self._stream, exc_info=error)
+                    await foreign(self._stream.aclose)
+
+    def _report_close(self, error: Exception) -> None:
+        if not isinstance(error, trio.BrokenResourceError):
+            _log.error("closing the stream %r failed", self._stream, exc_info=error)
 
 
 @final
@@ -332,18 +351,27 @@ class Carriers:
     Legend: S changed only in one synchronous stretch.
     """
 
-    __slots__ = ("_nursery", "_transports")
+    __slots__ = ("_nursery", "_on_crash", "_transports", "ending", "on_end")
 
     def __init__(self) -> None:
+        self.ending = 0  # S: streams that are closed on our side and not by themselves yet
+        self.on_end: Told | None = None  # I, by who waits for room: told when one of those has ended
+        self._on_crash: Told | None = None  # I, by `run`
         self._nursery: trio.Nursery | None = None  # S: only inside `run`'s `async with`
         self._transports: set[StreamTransport] = set()  # S: those whose carrier runs
 
     def __repr__(self) -> str:
-        return f"<Carriers carrying={len(self._transports)}>"
+        return f"<Carriers carrying={len(self._transports)} ending={self.ending}>"
 
     @enable_ki_protection
-    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run the carriers, until cancelled and the last of them has ended, which each does within `PATIENCE`."""
+    async def run(
+        self, on_crash: Told | None = None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> None:
+        """Run the carriers, until cancelled and the last of them has ended, which each does within `PATIENCE`.
+
+        `on_crash` is told at once if Ctrl-C or the like has struck one: it is raised when the others have ended.
+        """
+        self._on_crash = on_crash
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:
@@ -359,17 +387,28 @@ class Carriers:
         """Own `stream` from here on, and carry its bytes until the transport is closed.
 
         Raises:
-          RuntimeError: `run` is not running.
+          NotCarriedError: `run` is not running, or has been cancelled.
         """
         if self._nursery is None:
-            raise RuntimeError("streams are carried only while the server runs")
-        transport = StreamTransport(stream)
+            raise NotCarriedError("streams are carried only while the server runs")
+        transport = StreamTransport(stream, self._note_close)
         self._transports.add(transport)
-        self._nursery.start_soon(self._carry, transport, name=f"carry {stream!r}")
+        self._nursery.start_soon(self._carry, transport, name=f"carry {type(stream).__name__}")
         return transport
 
+    @enable_ki_protection
     async def _carry(self, transport: StreamTransport) -> None:
         try:
             await transport.carry()
+        except BaseException:
+            if self._on_crash is not None:
+                self._on_crash()
+            raise
         finally:
             self._transports.discard(transport)
+            self.ending -= 1
+            if self.on_end is not None:
+                self.on_end()
+
+    def _note_close(self) -> None:
+        self.ending += 1

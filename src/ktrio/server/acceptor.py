@@ -23,6 +23,7 @@ from ktrio.net.connection import Connection
 from ktrio.net.errors import ACCEPT_EXHAUSTED, ACCEPT_IGNORED
 from ktrio.net.listeners import Listener
 from ktrio.net.readiness import Readiness
+from ktrio.net.stream_transport import Carriers
 from ktrio.server.admission import Verdict, verdict
 from ktrio.server.dispatch import Dispatch
 from ktrio.server.roster import Roster
@@ -53,20 +54,24 @@ class Acceptor:
         roster: Roster,
         dispatch: Dispatch,
         readiness: Readiness,
+        carriers: Carriers,
         make_connection: MakeConnection,
-        give_up: Callable[[], None],
+        give_up: Callable[[WorkqueueError], None],
         max_connections: int,
         refusal: bytes,
     ) -> None:
         self._roster = roster  # I
         self._dispatch = dispatch  # I
         self._readiness = readiness  # I
+        self._carriers = carriers  # I
+        carriers.on_end = self._wake
         self._make_connection = make_connection  # I
-        self._give_up = give_up  # I: begins the shutdown
+        self._give_up = give_up  # I: begins the shutdown; told why
         self._max_connections = max_connections  # I
         self._refusal = refusal  # I: what a client gets to read that cannot be served
         self._reserve: int | None = None  # S: the descriptor in reserve
         self._exhausted_at = -math.inf  # S: when a descriptor was missing last
+        self._waits: set[trio.CancelScope] = set()  # S: around those who wait for room
         self._resumptions = ParkingLot()  # I: who waits for accepting to be resumed
         self.is_suspended = False  # S: by `suspend`, until `resume`
         self.made_room = 0  # S: connections asked to leave in favour of others
@@ -103,11 +108,11 @@ class Acceptor:
                 continue  # suspended: afterwards whoever waits now may have left, and nobody makes room for nobody
             try:
                 for _ in range(ACCEPTS_A_TURN):
-                    if not await self._accept_one(listener) or len(self._roster) >= self._max_connections:
+                    if not await self._accept_one(listener) or self._open() >= self._max_connections:
                         break
             except WorkqueueError as error:
                 log.error("nobody can be served any more on %s: %s", listener, error)
-                self._give_up()
+                self._give_up(error)
                 return
 
     async def wait_resumed(self) -> None:
@@ -118,14 +123,33 @@ class Acceptor:
     async def wait_for_room(self) -> bool:
         """Ask for permission, with a client waiting; False if accepting was suspended first."""
         while not self.is_suspended:
-            answer = verdict(len(self._roster), self._max_connections, self._roster.may_leave())
+            # Nobody leaves for a place that is about to be free.
+            may_leave = 0 if self._carriers.ending else self._roster.may_leave()
+            answer = verdict(self._open(), self._max_connections, may_leave)
             if answer is Verdict.ADMIT:
                 return True
             if answer is Verdict.MAKE_ROOM:
                 self._roster.make_room()
                 self.made_room += 1
-            await self._roster.wait_change()
+            await self._wait_change()
         return False
+
+    def _open(self) -> int:
+        """Connections, and streams that take their time to close: each holds memory, tasks and perhaps a descriptor."""
+        return len(self._roster) + self._carriers.ending
+
+    async def _wait_change(self) -> None:
+        with trio.CancelScope() as scope:
+            self._waits.add(scope)
+            try:
+                await self._roster.wait_change()
+            finally:
+                self._waits.discard(scope)
+
+    def _wake(self) -> None:
+        """A stream has closed: there may be room."""
+        for scope in self._waits:
+            scope.cancel(reason="a stream has closed")
 
     async def _accept_one(self, listener: Listener) -> bool:
         """Accept one connection; False if nobody waits, or after a pause for want of descriptors."""

@@ -28,7 +28,7 @@ class Verdict(enum.Enum):
 
 
 def verdict(open_connections: int, max_connections: int, may_leave: int) -> Verdict:
-    """Asked when a listener is readable: with nobody waiting, nobody is closed."""
+    """Asked when a client waits: with nobody waiting, nobody is closed. Streams that still close count as open."""
     if open_connections < max_connections:
         return Verdict.ADMIT
     return Verdict.MAKE_ROOM if may_leave else Verdict.WAIT

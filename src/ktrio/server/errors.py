@@ -12,7 +12,7 @@ EXCERPT: Final = 200
 class BrokenServerError(Exception):
     """The server answered nothing but unexpected errors, more than its budget allows, and has shut down because of it.
 
-    You get it from `serve_http` and `serve_echo` when the last connection has ended: `ServerOptions.max_errors`
+    You get it from every ``serve_...`` function when the last connection has ended: `ServerOptions.max_errors`
     unexpected errors had come within `ServerOptions.errors_within` seconds, and nothing had ended well in between. The
     fault of the handler, or of what it depends on: mend that; each error is in the log. ``__cause__`` is the last one.
     """

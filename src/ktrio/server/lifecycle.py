@@ -39,8 +39,8 @@ from ktrio.server.error_budget import ErrorBudget
 from ktrio.server.errors import BrokenServerError, ServerEndedError, one_line
 from ktrio.server.options import ServerOptions, check_grace
 from ktrio.server.roster import Roster
-from ktrio.server.stream_acceptor import StreamAcceptor
-from ktrio.workqueue import Workqueue
+from ktrio.server.stream_acceptor import Carried, StreamAcceptor
+from ktrio.workqueue import Workqueue, WorkqueueError
 
 log = logging.getLogger("ktrio.server")
 
@@ -126,8 +126,13 @@ class Server:
         """Set once, when everybody is told that shutdown has begun."""
         self.cutting: Final = trio.Event()  # I
         """Set when what has not finished is being cancelled."""
-        self.broken: BrokenServerError | None = None  # S
-        """Set when the budget of errors was exceeded; whoever runs the server raises it in the end."""
+        self.broken: BrokenServerError | WorkqueueError | None = None  # S
+        """Set when the budget of errors was exceeded, or the queue takes nothing any more; raised in the end."""
+        self.names: Final = (
+            *(describe(listener.address) for listener in listeners),
+            *(listener.name for listener in stream_listeners),
+        )  # I
+        """Where it listens, as printed in logs: an address, or the type of a listener that has none."""
         self._listeners = list(listeners)  # T
         self._stream_listeners = list(stream_listeners)  # T
         self._readiness = Readiness()  # I
@@ -139,8 +144,9 @@ class Server:
             roster=self._roster,
             dispatch=self._dispatch,
             readiness=self._readiness,
+            carriers=self._carriers,
             make_connection=self._make_connection,
-            give_up=self.begin_shutdown,
+            give_up=self._give_up,
             max_connections=self.max_connections,
             refusal=refusal,
         )  # I
@@ -149,7 +155,8 @@ class Server:
             wait_resumed=self._acceptor.wait_resumed,
             wait_for_room=self._acceptor.wait_for_room,
             make_connection=self._make_stream_connection,
-            give_up=self.begin_shutdown,
+            give_up=self._give_up,
+            silence=max(timeouts.head, timeouts.idle),
         )  # I
         self._asked = trio.Event()  # I: shutdown was asked for
         self._ended = trio.Event()  # I: `run` is done with every connection
@@ -199,6 +206,9 @@ class Server:
         Connections that are open go on. Newcomers wait in the kernel's backlog, and nobody is closed to make room for
         them; those beyond `ServerOptions.backlog` time out or try again. A shutdown goes as always: it accepts the
         backlog, once.
+
+        A listener that is no socket cannot be asked whether anybody waits: it may still hand over one client, who is
+        served after `resume`, and closed if it says nothing meanwhile.
         """
         self._acceptor.suspend()
 
@@ -251,7 +261,7 @@ class Server:
         )
 
     def __repr__(self) -> str:
-        where = ", ".join(describe(address) for address in self.addresses)
+        where = ", ".join(self.names)
         if self._ended.is_set():
             state = " ended"
         elif self.draining.is_set():
@@ -278,6 +288,12 @@ class Server:
         log.critical("shutting down: %s", self.broken)
         self.begin_shutdown()
 
+    def _give_up(self, error: WorkqueueError) -> None:
+        """The queue takes nothing any more; told by the acceptors."""
+        if not self._asked.is_set():
+            self.broken = error
+        self.begin_shutdown()
+
     # -- the road from start to stop
 
     @enable_ki_protection
@@ -287,20 +303,24 @@ class Server:
             async with trio.open_nursery() as services:
                 await services.start(self._readiness.run)
                 if self._stream_listeners:
-                    await services.start(self._carriers.run)
+                    await services.start(self._carriers.run, services.cancel_scope.cancel)
                 services.start_soon(self._roster.note_progress, PROGRESS_INTERVAL)
                 try:
                     await self._accept_until_asked(task_status)
                     await self._drain()
                 finally:
-                    await self._close_listeners()
-                    await self._end_connections()
+                    try:
+                        await self._close_listeners()
+                    finally:
+                        await self._end_connections()
                 services.cancel_scope.cancel(reason="the server has ended")
         finally:
-            await self._close_listeners()
-            self._acceptor.close()
-            self._roster.close()
-            self._ended.set()
+            try:
+                await self._close_listeners()
+            finally:
+                self._acceptor.close()
+                self._roster.close()
+                self._ended.set()
 
     async def _accept_until_asked(self, task_status: trio.TaskStatus[Server]) -> None:
         self._acceptor.open()
@@ -327,6 +347,7 @@ class Server:
             await self._roster.wait_empty()
 
     async def _close_listeners(self) -> None:
+        """Each is closed whatever another raises: that is logged (`StreamListener.aclose`)."""
         while self._listeners:
             self._listeners.pop().close()
         with trio.move_on_after(CLOSE_WITHIN, shield=True):
@@ -358,8 +379,10 @@ class Server:
     def _make_connection(self, sock: socket.socket, peer: str, listener: Listener) -> Connection:
         return self._wrap(SocketTransport(sock, self._readiness), peer, describe(listener.address))
 
-    def _make_stream_connection(self, stream: trio.abc.Stream, listener: StreamListener) -> Connection:
-        return self._wrap(self._carriers.carry(stream), name_of_peer(stream), listener.name)
+    def _make_stream_connection(self, stream: trio.abc.Stream, listener: StreamListener) -> Carried:
+        peer = name_of_peer(stream)  # which may raise: so before anything is owned
+        transport = self._carriers.carry(stream)
+        return self._wrap(transport, peer, listener.name), transport
 
     def _wrap(self, transport: Transport, peer: str, local: str) -> Connection:
         return Connection(
