@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from functools import partial
 
 import pytest
 import trio
@@ -15,6 +14,7 @@ from ktrio.net.readiness import Readiness
 from ktrio.net.socket_transport import SocketTransport
 from ktrio.server.roster import CONNECTIONS_A_TURN, Roster
 from tests.server.harness import GET, Client, advance, get, settle, time_passing
+from ktrio.workqueue import DestroyedError
 
 
 async def test_cut_answer_is_counted_while_its_handler_still_holds_on(start_http, connect):
@@ -152,7 +152,7 @@ async def test_server_whose_queue_takes_nothing_ends_though_many_wait_to_be_acce
         return Response(body=b"hello")
 
     async def serve(task_status):
-        with pytest.raises(ktrio.DestroyedError):
+        with pytest.raises(DestroyedError):
             await ktrio.serve_http(hello, "127.0.0.1:0", workqueue=queue, task_status=task_status)
 
     async with ktrio.open_supervisor() as supervisor:
