@@ -13,8 +13,8 @@ from ktrio.net.connection import Connection, State
 from ktrio.net.readiness import Readiness
 from ktrio.net.socket_transport import SocketTransport
 from ktrio.server.roster import CONNECTIONS_A_TURN, Roster
-from tests.server.harness import GET, Client, advance, get, settle, time_passing
 from ktrio.workqueue import DestroyedError
+from tests.server.harness import GET, Client, advance, get, settle, time_passing
 
 
 async def test_cut_answer_is_counted_while_its_handler_still_holds_on(start_http, connect):
