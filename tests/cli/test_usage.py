@@ -19,8 +19,8 @@ from tests.cli.warm_start import Ran, WarmStart
 pytestmark = pytest.mark.slow
 
 BOTH = ["--host", "--port", "--unix", "--fd", "--cpus", "--capacity", "--max-active", "--max-connections",
-        "--idle-timeout", "--write-timeout", "--grace", "--backlog", "--max-errors", "--print-timeouts", "--quiet", "--version",
-        "--help"]  # fmt: skip
+        "--idle-timeout", "--write-timeout", "--grace", "--backlog", "--max-errors", "--print-timeouts",
+        "--quiet", "--version", "--help"]  # fmt: skip
 OPTIONS = {
     "serve": [*BOTH, "--head-timeout", "--body-timeout", "--max-requests-per-connection", "--access-log"],
     "echo": BOTH,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-from functools import partial
 
 import pytest
 import trio
@@ -14,6 +13,7 @@ from ktrio.net.connection import Connection, State
 from ktrio.net.readiness import Readiness
 from ktrio.net.socket_transport import SocketTransport
 from ktrio.server.roster import CONNECTIONS_A_TURN, Roster
+from ktrio.workqueue import DestroyedError
 from tests.server.harness import GET, Client, advance, get, settle, time_passing
 
 
@@ -146,15 +146,19 @@ async def test_new_echo_connection_has_a_moment_before_it_must_make_room(start_e
 
 
 async def test_server_whose_queue_takes_nothing_ends_though_many_wait_to_be_accepted(caplog):
-    """The first finds out, the others are closed as well, and nothing is raised."""
+    """The first finds out, the others are closed as well, and why is raised in the end."""
 
     async def hello(request):
         return Response(body=b"hello")
 
+    async def serve(task_status):
+        with pytest.raises(DestroyedError):
+            await ktrio.serve_http(hello, "127.0.0.1:0", workqueue=queue, task_status=task_status)
+
     async with ktrio.open_supervisor() as supervisor:
         queue = supervisor.alloc_workqueue("given", WQ_UNBOUND)
         async with trio.open_nursery() as nursery:
-            server = await nursery.start(partial(ktrio.serve_http, hello, "127.0.0.1:0", workqueue=queue))
+            server = await nursery.start(serve)
             await queue.destroy()
             # All at once: the server must not come to the first before the last is in its backlog.
             where = (server.addresses[0].host, server.addresses[0].port)

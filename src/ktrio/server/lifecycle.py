@@ -128,10 +128,8 @@ class Server:
         """Set when what has not finished is being cancelled."""
         self.broken: BrokenServerError | WorkqueueError | None = None  # S
         """Set when the budget of errors was exceeded, or the queue takes nothing any more; raised in the end."""
-        self.names: Final = (
-            *(describe(listener.address) for listener in listeners),
-            *(listener.name for listener in stream_listeners),
-        )  # I
+        named = (*(describe(each.address) for each in listeners), *(each.name for each in stream_listeners))
+        self.names: Final[tuple[str, ...]] = named  # I
         """Where it listens, as printed in logs: an address, or the type of a listener that has none."""
         self._listeners = list(listeners)  # T
         self._stream_listeners = list(stream_listeners)  # T
