@@ -16,9 +16,9 @@ import trio
 import trio.testing
 import trustme
 
+from ktrio.net.carriers import Carriers
 from ktrio.net.readiness import Readiness
 from ktrio.net.socket_transport import SocketTransport
-from ktrio.net.stream_transport import Carriers
 from ktrio.net.transport import Transport
 
 Pair: TypeAlias = tuple[socket.socket, socket.socket]

@@ -13,8 +13,9 @@ import pytest
 import trio
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
+from ktrio.net.carriers import PATIENCE, Carriers, NotCarriedError
 from ktrio.net.errors import ConnectionGone
-from ktrio.net.stream_transport import CLOSE_WITHIN, PATIENCE, Carriers, NotCarriedError, StreamTransport
+from ktrio.net.stream_transport import CLOSE_WITHIN, StreamTransport
 from tests.net.foreign import Foreign, Odd, raising
 from tests.net.peers import Pair
 from tests.net.transporting import Watch, fill, receive, send_some

@@ -6,8 +6,9 @@ import pytest
 import trio
 from trio.testing import MockClock, lockstep_stream_pair, memory_stream_pair, wait_all_tasks_blocked
 
+from ktrio.net.carriers import Carriers
 from ktrio.net.errors import ConnectionGone
-from ktrio.net.stream_transport import CLOSE_WITHIN, READ_AHEAD, SEND_BUFFER, SEND_SLICE, Carriers
+from ktrio.net.stream_transport import CLOSE_WITHIN, READ_AHEAD, SEND_BUFFER, SEND_SLICE
 from tests.net.foreign import Foreign, NotHalfCloseable
 from tests.net.peers import tls_pair
 from tests.net.transporting import Watch, content, fill, receive, send, send_some

@@ -15,9 +15,10 @@ import trustme
 from trio.testing import lockstep_stream_pair, memory_stream_pair
 
 from ktrio import Connection, ConnectionStream, Timeouts
+from ktrio.net.carriers import Carriers
 from ktrio.net.readiness import Readiness
 from ktrio.net.socket_transport import SocketTransport
-from ktrio.net.stream_transport import READ_AHEAD, Carriers
+from ktrio.net.stream_transport import READ_AHEAD
 from tests.server.harness import let_time_fly, settle
 
 HOST = "server.test"

@@ -12,7 +12,7 @@ from trio.testing import memory_stream_pair
 
 import ktrio
 from ktrio import Response
-from ktrio.net.stream_transport import Carriers
+from ktrio.net.carriers import Carriers
 from tests.net.foreign import Foreign
 from tests.server.harness import settle, time_passing
 from tests.server.streams import MemoryListener, receive_all

@@ -5,10 +5,10 @@ So each stream has a *carrier*, a pair of tasks that do the waiting. One reads a
 other sends what was put into a buffer of at most `SEND_BUFFER` bytes. Between those buffers and the connection nothing
 waits, as with a kernel socket. The carrier owns the stream, and is the only one who touches it, from accept to close.
 
-`Carriers` is the nursery of a server's carriers. When its server is cancelled, so are the connections, and they may
-still have last words; therefore a carrier is shielded, and from the cancellation on the shield has a deadline
-(`PATIENCE`). After `close` it has `CLOSE_WITHIN` seconds for what is in the buffer and for the stream's own goodbye; a
-peer that does not take them is dropped.
+The nursery of a server's carriers is `ktrio.net.carriers`. When the server is cancelled, so are the connections, and
+they may still have last words; therefore a carrier is shielded, and from the cancellation on the shield has a deadline
+(`PATIENCE` there). After `close` it has `CLOSE_WITHIN` seconds for what is in the buffer and for the stream's own
+goodbye; a peer that does not take them is dropped.
 
 Whatever another's stream raises ends its own connection only: a `trio.BrokenResourceError` is a peer that is gone,
 anything else is logged with the stream's name (a barrier). Only Ctrl-C and the like go on, out of the server.
@@ -34,15 +34,8 @@ SEND_BUFFER: Final = 64 * 1024  # bytes; the same
 # lowest rate of progress (240 B/s) these take 17 s, less than a write timeout.
 SEND_SLICE: Final = 4096
 CLOSE_WITHIN: Final = 1.0  # seconds for a stream's own goodbye, as for a connection's last words
-# Seconds that a carrier outlives the cancellation of its server; a server closes all connections within 11.
-PATIENCE: Final = 15.0
 
 _log = logging.getLogger(__name__)
-
-
-@final
-class NotCarriedError(Exception):
-    """A stream came to a server that carries none, or none any more; whose it was it is still."""
 
 
 @final
@@ -342,73 +335,3 @@ class StreamTransport:
     def _report_close(self, error: Exception) -> None:
         if not isinstance(error, trio.BrokenResourceError):
             _log.error("closing the stream %r failed", self._stream, exc_info=error)
-
-
-@final
-class Carriers:
-    """Carries the streams of one server; run `run` in the server's nursery.
-
-    Legend: S changed only in one synchronous stretch.
-    """
-
-    __slots__ = ("_nursery", "_on_crash", "_transports", "ending", "on_end")
-
-    def __init__(self) -> None:
-        self.ending = 0  # S: streams that are closed on our side and not by themselves yet
-        self.on_end: Told | None = None  # I, by who waits for room: told when one of those has ended
-        self._on_crash: Told | None = None  # I, by `run`
-        self._nursery: trio.Nursery | None = None  # S: only inside `run`'s `async with`
-        self._transports: set[StreamTransport] = set()  # S: those whose carrier runs
-
-    def __repr__(self) -> str:
-        return f"<Carriers carrying={len(self._transports)} ending={self.ending}>"
-
-    @enable_ki_protection
-    async def run(
-        self, on_crash: Told | None = None, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
-    ) -> None:
-        """Run the carriers, until cancelled and the last of them has ended, which each does within `PATIENCE`.
-
-        `on_crash` is told at once if Ctrl-C or the like has struck one: it is raised when the others have ended.
-        """
-        self._on_crash = on_crash
-        async with trio.open_nursery() as nursery:
-            self._nursery = nursery
-            try:
-                task_status.started()
-                await trio.sleep_forever()
-            finally:
-                self._nursery = None
-                until = trio.current_time() + PATIENCE
-                for transport in self._transports:
-                    transport.limit(until)
-
-    def carry(self, stream: trio.abc.Stream) -> StreamTransport:
-        """Own `stream` from here on, and carry its bytes until the transport is closed.
-
-        Raises:
-          NotCarriedError: `run` is not running, or has been cancelled.
-        """
-        if self._nursery is None:
-            raise NotCarriedError("streams are carried only while the server runs")
-        transport = StreamTransport(stream, self._note_close)
-        self._transports.add(transport)
-        self._nursery.start_soon(self._carry, transport, name=f"carry {type(stream).__name__}")
-        return transport
-
-    @enable_ki_protection
-    async def _carry(self, transport: StreamTransport) -> None:
-        try:
-            await transport.carry()
-        except BaseException:
-            if self._on_crash is not None:
-                self._on_crash()
-            raise
-        finally:
-            self._transports.discard(transport)
-            self.ending -= 1
-            if self.on_end is not None:
-                self.on_end()
-
-    def _note_close(self) -> None:
-        self.ending += 1

@@ -55,7 +55,11 @@ async def close_body(response: Response) -> None:
 async def _aclose(resource: object) -> None:
     aclose = getattr(resource, "aclose", None)
     if aclose is not None:
-        await aclose()
+        await user_code(aclose(), _nothing)
+
+
+def _nothing() -> None:
+    """Nobody watches the peer of a body that is over."""
 
 
 @final

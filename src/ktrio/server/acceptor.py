@@ -19,11 +19,11 @@ from typing import Final, final
 import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
+from ktrio.net.carriers import Carriers
 from ktrio.net.connection import Connection
 from ktrio.net.errors import ACCEPT_EXHAUSTED, ACCEPT_IGNORED
 from ktrio.net.listeners import Listener
 from ktrio.net.readiness import Readiness
-from ktrio.net.stream_transport import Carriers
 from ktrio.server.admission import Verdict, verdict
 from ktrio.server.dispatch import Dispatch
 from ktrio.server.roster import Roster

@@ -23,13 +23,13 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ktrio.net.addresses import Address, describe
+from ktrio.net.carriers import Carriers
 from ktrio.net.connection import Connection, ProtocolFactory
 from ktrio.net.deadlines import Timeouts
 from ktrio.net.listeners import Listener
 from ktrio.net.readiness import Readiness
 from ktrio.net.socket_transport import SocketTransport
 from ktrio.net.stream_listeners import StreamListener, name_of_peer
-from ktrio.net.stream_transport import Carriers
 from ktrio.net.transport import Transport
 from ktrio.server.acceptor import Acceptor
 from ktrio.server.admission import default_max_connections

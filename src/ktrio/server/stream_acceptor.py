@@ -17,10 +17,11 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ktrio.net._foreign import barrier, foreign
+from ktrio.net.carriers import NotCarriedError
 from ktrio.net.connection import Connection
 from ktrio.net.errors import ACCEPT_EXHAUSTED, ACCEPT_IGNORED
 from ktrio.net.stream_listeners import StreamListener
-from ktrio.net.stream_transport import NotCarriedError, StreamTransport
+from ktrio.net.stream_transport import StreamTransport
 from ktrio.server.acceptor import END_OF_BURST, PAUSE_WHEN_EXHAUSTED
 from ktrio.server.dispatch import Dispatch
 from ktrio.workqueue import WorkqueueError
