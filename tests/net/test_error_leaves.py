@@ -54,7 +54,7 @@ def test_leaves_are_no_groups_and_come_in_order(error: BaseException) -> None:
     found = list(leaves_of(error))
     assert found
     assert not any(isinstance(leaf, BaseExceptionGroup) for leaf in found)
-    assert ids_of(error) == [number for number in _flat(shape_of(error, lambda _leaf: True))]
+    assert ids_of(error) == _flat(shape_of(error, lambda _leaf: True))
 
 
 def _flat(shape: object) -> list[object]:

@@ -1,4 +1,4 @@
-"""`Transport.unflushed_bytes` and `wait_flushed` over every kind of transport, and `Connection.flush` on top of them."""
+"""`Transport.unflushed_bytes` and `wait_flushed` over every kind of transport, and `Connection.flush` above."""
 
 from __future__ import annotations
 
