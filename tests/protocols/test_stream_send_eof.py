@@ -118,7 +118,6 @@ async def test_handler_that_expects_an_eof_where_there_is_none_is_told_in_the_lo
     server = await start_stream(eof_alone, place.listener)
     peer = await place.connect()
     async with peer:
-        await peer.send_all(b"x")
         await receive_all(peer)
     await settle()
     assert server.statistics().reasons == {"error": 1}
