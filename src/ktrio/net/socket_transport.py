@@ -106,6 +106,8 @@ class SocketTransport:
     async def wait_flushed(self) -> None:
         """See `Transport.wait_flushed`."""
         await trio.lowlevel.checkpoint()
+        if self.is_closed:
+            raise ConnectionGone("EBADF")
 
     def watch(self, on_half_close: Told, on_gone: Told) -> None:
         """See `Transport.watch`."""

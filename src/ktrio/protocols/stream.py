@@ -42,6 +42,7 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
         self._is_receiving = False  # T
         self._is_sending = False  # T
         self._eof_sent = False  # T
+        self._is_torn = False  # T: has a send ended half way? What follows it would pass for its rest
         self.was_closed = False  # S
         """Has the handler closed it, before anybody else did?"""
         self.was_lost = False  # S
@@ -126,11 +127,14 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
         with self._sending(), self._translated():
             await self._check_sendable()
             connection = self._connection
-            await connection.send_all(data)
-            if connection.reason or connection.deadlines.is_spent:
-                connection.may_be_torso = (
-                    False  # last words of a handler that was cancelled: a reset would destroy them
-                )
+            before = connection.bytes_sent
+            try:
+                await connection.send_all(data)
+            except BaseException:
+                self._is_torn = self._is_torn or connection.bytes_sent > before
+                raise
+            if (connection.reason or connection.deadlines.is_spent) and not self._is_torn:
+                connection.may_be_torso = False  # last words of a cancelled handler: a reset would destroy them
 
     @enable_ki_protection
     async def wait_send_all_might_not_block(self) -> None:
@@ -270,6 +274,8 @@ class StreamProtocol:
         except BaseException as error:
             lost, rest = split_leaves(error, lambda leaf: _is_loss(leaf, stream))
             if lost is None:
+                if any(isinstance(leaf, Exception) for leaf in leaves_of(error)):
+                    connection.may_be_torso = True  # whatever it said last, something was left unsaid
                 raise
             connection.end("client-gone")
             raise (rest or ConnectionGone("ECONNRESET")) from error
