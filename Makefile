@@ -14,7 +14,7 @@ quietly = @quietly() { said=$$("$$@" 2>&1) || { printf '%s\n' "$$said"; return 1
 # Without the current folder on sys.path: what is tested is what is installed.
 run = $(python) -P -m
 
-.PHONY: help serve test check check-format check-lint check-types check-fragments check-wheel check-docs \
+.PHONY: help serve test test-bound check check-format check-lint check-types check-fragments check-wheel check-docs \
 	check-trio-typing docs bench coverage format wheel clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -33,6 +33,11 @@ serve: ## serve DIR=examples/site on http://127.0.0.1:8081 (PORT=8081)
 test: ## run the tests (ARGS="-k name")
 	$(environment) test
 	@$(run) pytest $(ARGS)
+
+test-bound: export KTRIO_TEST_BOUND = 1
+test-bound: ## run the tests of servers and protocols once more, on bound queues
+	$(environment) test
+	@$(run) pytest tests/server tests/protocols $(ARGS)
 
 test-%:
 	@$(MAKE) --no-print-directory test VENV=build/venv-$* PYTHON="$${PYTHON:-python$*}"

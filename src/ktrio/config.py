@@ -36,6 +36,9 @@ class QueueOptions:
     """Simulated CPUs, a pool of workers each; connections are dealt to them in turn."""
     capacity: int = 512
     """Items each pool runs unparked at once."""
+    bound: bool = False
+    """Run connections on a bound queue: on each CPU a new request begins only while those that have begun wait for
+    something. False: every request begins at once, up to `max_active`."""
     max_active: int = 0
     """Requests at work at once on each simulated CPU; 0 means 256. Idle and slow peers do not count."""
 

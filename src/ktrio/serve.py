@@ -196,7 +196,9 @@ async def serve_protocol(
         else:
             own = queue or QueueOptions()
             async with open_supervisor(own.cpus, capacity=own.capacity) as supervisor:
-                own_queue = supervisor.alloc_workqueue(name, WQ_UNBOUND, own.max_active, on_error=_log_error)
+                own_queue = supervisor.alloc_workqueue(
+                    name, 0 if own.bound else WQ_UNBOUND, own.max_active, on_error=_log_error
+                )
                 server = await run_on(own_queue)
                 await own_queue.destroy()
     if server.broken is not None:  # here, where no nursery of ours makes a group of it

@@ -52,6 +52,15 @@ def test_serve_start_lines_show_queue_and_limits(serve: Serve) -> None:
         assert re.search(shown, lines[1]), f"{shown} is not in {lines[1]!r}"
 
 
+@pytest.mark.parametrize(("option", "kind"), [("--bound", "bound"), ("--unbound", "unbound"), (None, "unbound")])
+def test_serve_on_either_kind_of_queue_answers_and_says_which(serve: Serve, option: str | None, kind: str) -> None:
+    program = serve(*([option] if option else []))
+    assert program.out.wait_count(2)[1].startswith(f"  {kind} queue, ")
+    assert Peer(program.connect()).get("small.txt").body == b"hello, world\n"
+    program.stop()
+    assert program.said == ""
+
+
 def test_serve_without_folder_serves_the_current_one(start: Start, folder: Path) -> None:
     program = start("serve", "--port", "0", cwd=folder)
     assert Peer(program.connect()).get("small.txt").body == b"hello, world\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import os
 import socket
@@ -78,13 +79,24 @@ async def servers() -> AsyncIterator[trio.Nursery]:
             nursery.cancel_scope.cancel()
 
 
+def on_the_queue_under_test(options: dict[str, object]) -> dict[str, object]:
+    """The options of a server, on a bound queue of its own where that is what the whole run is about."""
+    if "KTRIO_TEST_BOUND" not in os.environ or options.get("workqueue") is not None:
+        return options
+    given = options.get("queue")
+    queue = given if isinstance(given, ktrio.QueueOptions) else ktrio.QueueOptions()
+    return {**options, "queue": dataclasses.replace(queue, bound=True)}
+
+
 @pytest.fixture
 async def start_http(servers: trio.Nursery) -> Callable[..., object]:
     """`await start_http(handler, …)` starts `serve_http` on a free port of 127.0.0.1 and gives its `Server`."""
 
     async def start(handler: ktrio.Handler, *addresses: object, within: trio.Nursery | None = None, **options: object):
         where = addresses or ("127.0.0.1:0",)
-        return await (within or servers).start(partial(ktrio.serve_http, handler, *where, **options))
+        return await (within or servers).start(
+            partial(ktrio.serve_http, handler, *where, **on_the_queue_under_test(options))
+        )
 
     return start
 
@@ -95,7 +107,7 @@ async def start_echo(servers: trio.Nursery) -> Callable[..., object]:
 
     async def start(*addresses: object, within: trio.Nursery | None = None, **options: object):
         where = addresses or ("127.0.0.1:0",)
-        return await (within or servers).start(partial(ktrio.serve_echo, *where, **options))
+        return await (within or servers).start(partial(ktrio.serve_echo, *where, **on_the_queue_under_test(options)))
 
     return start
 
@@ -108,6 +120,8 @@ async def start_stream(servers: trio.Nursery) -> Callable[..., object]:
         handler: ktrio.StreamHandler, *addresses: object, within: trio.Nursery | None = None, **options: object
     ):
         where = addresses or ("127.0.0.1:0",)
-        return await (within or servers).start(partial(ktrio.serve_stream, handler, *where, **options))
+        return await (within or servers).start(
+            partial(ktrio.serve_stream, handler, *where, **on_the_queue_under_test(options))
+        )
 
     return start

@@ -65,6 +65,8 @@ def address_options(default_port: int) -> Callable[[Command], Command]:
 def queue_options(command: Command) -> Command:
     """The workqueue."""
     for option in (
+        click.option("--bound/--unbound", default=False,
+                     help="Begin a request only while those begun on its CPU wait, or at once (the default)."),
         click.option("--max-active", type=Whole(0, 65_536), default=256, metavar="N", show_default=True,
                      help="Requests at work at once, per simulated CPU; idle and slow peers do not count."),
         click.option("--capacity", type=_COUNT, default=512, metavar="N", show_default=True,
@@ -143,7 +145,10 @@ def settings_of(values: Values, *, folder: str | None = None, access_log: bool =
         # Files are served: any body on a GET is drained within the limit or closes the connection.
         limits=Limits(body_bytes=0) if requests is None else Limits(body_bytes=0, requests_per_connection=requests),
         queue=QueueOptions(
-            cpus=values["cpus"] or usable_cpus(), capacity=values["capacity"], max_active=values["max_active"]
+            cpus=values["cpus"] or usable_cpus(),
+            capacity=values["capacity"],
+            bound=values["bound"],
+            max_active=values["max_active"],
         ),
         folder=folder,
         access_log=access_log,

@@ -119,9 +119,10 @@ class Terminal:
         show = url_of if self._settings.folder is not None else describe
         for where in [show(address) for address in server.addresses] or server.names:
             self._say(f"ktrio {__version__}: {printable(self._what)} at {printable(where)}")
+        kind = "bound" if queue.bound else "unbound"
         pools = f"{queue.cpus} pool{'s' if queue.cpus > 1 else ''} of {queue.capacity}"
         self._say(
-            f"  unbound queue, {queue.cpus} x {active} = {queue.cpus * active} requests at work, {pools}; "
+            f"  {kind} queue, {queue.cpus} x {active} = {queue.cpus * active} requests at work, {pools}; "
             f"{server.max_connections} connections; grace {self._settings.server.grace:g} s; Ctrl-C to stop"
         )
 
