@@ -241,12 +241,19 @@ async def test_whoever_waits_in_a_stream_that_is_closed_gets_an_error(kind, meth
 async def test_aclose_is_idempotent_and_the_peer_gets_what_was_sent(kind):
     async with making_streams(kind) as make, trio.open_nursery() as nursery:
         stream, peer = await make()
+        received = []
+
+        async def read() -> None:
+            received.append(await receive_all(peer))
+
         nursery.start_soon(stream.send_all, b"last words")
         await settle()
+        nursery.start_soon(read)
         for _ in range(3):
             with assert_checkpoints():
                 await stream.aclose()
-        assert await receive_all(peer) == b"last words"
+        await settle()
+        assert received == [b"last words"]
 
 
 @every_kind

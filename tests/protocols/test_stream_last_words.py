@@ -1,4 +1,4 @@
-"""What a stream handler that is cancelled says in a shielded `finally` is heard; no torso passes for the whole."""
+"""What a cancelled stream handler says in a shielded `finally` is heard; a torso does not pass for the whole."""
 
 from __future__ import annotations
 

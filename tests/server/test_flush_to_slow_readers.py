@@ -55,6 +55,16 @@ async def say_all_in_a_nursery(stream):
         nursery.start_soon(say_all, stream)
 
 
+async def say_all_and_close(stream):
+    async with stream:
+        await say_all(stream)
+
+
+async def say_all_close_and_wait(stream):
+    await say_all_and_close(stream)
+    await trio.sleep(1)
+
+
 def connect(memory, first: bytes):
     """A peer with so little room that it must read for everything that is to come."""
     peer = memory.connect(buffer_bytes=1000)
@@ -155,7 +165,9 @@ async def test_refusal_arrives_whole(request_bytes):
         assert f"content-length: {len(body)}\r\n".encode() in head.lower() + b"\r\n"
 
 
-@pytest.mark.parametrize("handler", [say_all, say_all_and_eof, say_all_in_a_nursery])
+@pytest.mark.parametrize(
+    "handler", [say_all, say_all_and_eof, say_all_in_a_nursery, say_all_and_close, say_all_close_and_wait]
+)
 async def test_last_bytes_of_a_stream_handler_arrive_whole(handler):
     async with serve_in_memory(stream=handler, timeouts=TIMES) as memory:
         peer = connect(memory, b"go")
@@ -163,6 +175,71 @@ async def test_last_bytes_of_a_stream_handler_arrive_whole(handler):
         assert peer.ended == "fin"
         assert reasons(memory) == {"handler-returned": 1}
         assert clean(memory)
+
+
+async def test_stream_is_closed_at_once_for_a_handler_that_was_cancelled():
+    """Within its own patience: then it is as good as aborted, as trio.abc.AsyncResource says."""
+
+    async def handler(stream):
+        await say_all(stream)
+        with trio.move_on_after(3) as scope:
+            await stream.aclose()
+        closed.append(scope.cancelled_caught)
+
+    closed = []
+    async with serve_in_memory(stream=handler, timeouts=TIMES) as memory:
+        connect(memory, b"go")
+        await memory.advance(2.9)
+        assert closed == []
+        await memory.advance(0.2)
+        assert closed == [True]
+        assert reasons(memory) == {"handler-returned": 1}
+
+
+async def test_peer_that_stalls_while_its_handler_closes_ends_in_a_write_timeout():
+    async with serve_in_memory(stream=say_all_and_close, timeouts=TIMES) as memory:
+        connect(memory, b"go")
+        await memory.advance(9.9)
+        assert reasons(memory) == {}
+        await memory.advance(0.5)
+        assert reasons(memory) == {"write-timeout": 1}
+        assert clean(memory)
+
+
+async def test_reason_of_a_handler_that_was_cancelled_stays_while_it_closes():
+    """It has no time for the flush then, and what it waited for before is the reason."""
+
+    async def handler(stream):
+        async with stream:
+            await stream.send_all(BODY)
+            await stream.receive_some()
+
+    async with serve_in_memory(stream=handler, timeouts=TIMES) as memory:
+        connect(memory, b"")
+        await memory.advance(5.5)
+        assert reasons(memory) == {"idle-timeout": 1}
+        assert clean(memory)
+
+
+async def test_close_of_one_task_while_another_sends_is_at_once():
+    """Whoever sends is told; nothing of it can be whole any more."""
+    met = []
+
+    async def send(stream):
+        with pytest.raises(trio.ClosedResourceError):
+            await stream.send_all(bytes(1_000_000))
+        met.append("closed")
+
+    async def handler(stream):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(send, stream)
+            await trio.sleep(1)
+            await stream.aclose()
+
+    async with serve_in_memory(stream=handler, timeouts=TIMES) as memory:
+        connect(memory, b"go")
+        await memory.advance(1)
+        assert met == ["closed"]
 
 
 async def test_last_bytes_of_a_stream_handler_with_unread_input_arrive_whole():

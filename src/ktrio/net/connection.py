@@ -63,6 +63,7 @@ class Connection:
         "cut",
         "deadlines",
         "draining",
+        "had_error",
         "half_closed",
         "leaving",
         "local",
@@ -105,6 +106,7 @@ class Connection:
         self.scope: trio.CancelScope | None = None  # T: around the protocol, while a worker runs it
         self.cut = False  # S: was it cancelled by the grace or a second signal while it owed an answer?
         self.may_be_torso = True  # T: if it owes an answer, must its peer see a reset?
+        self.had_error = False  # T: did something unexpected end it, whatever its reason?
         self.owes_answer = False  # T: is a complete request in and its answer incomplete?
         self.answered = 0  # T: answers completed
         self.leaving = ""  # S: why it was asked to leave, until it does or turns out to have a request

@@ -242,6 +242,7 @@ class Http1:
         self._connection.end("error" if expected is None else "bad-request")
         if not writer.status and not writer.is_in_use:
             if expected is None:
+                self._connection.had_error = True
                 self._tell_outcome(error)
                 log.error("the response to %s %s cannot be sent", head.method, head.target, exc_info=error)
             await self._say_error(
@@ -256,6 +257,7 @@ class Http1:
         trace = None if isinstance(error, ResponseError) else error  # that one says it all in a line
         log.error("the response to %s %s broke off: %s", head.method, head.target, error, exc_info=trace)
         if not isinstance(error, BrokenPieceError):  # that one is the doing of a slow client
+            self._connection.had_error = True  # beside another reason, perhaps
             self._tell_outcome(error)
 
     def _must_close(self, exchange: Exchange, head: RequestHead) -> bool:

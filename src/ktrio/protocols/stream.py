@@ -11,7 +11,7 @@ own task, the handler's slot is somebody else's. A task that the handler has sta
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from operator import index
 from typing import Final, TypeAlias, final
 
@@ -174,9 +174,17 @@ class ConnectionStream(trio.abc.HalfCloseableStream):
             raise trio.BrokenResourceError(f"the peer is gone: {error.errno_name}") from error
 
     async def aclose(self) -> None:
-        """Close the connection; who waits for it gets `trio.ClosedResourceError`. Idempotent."""
-        self.was_closed = self.was_closed or self._connection.state is not State.CLOSED
-        self._connection.close()
+        """Close the connection; who waits for it gets `trio.ClosedResourceError`. Idempotent.
+
+        What was sent goes out before that, unless another task is sending still. Cancelled, it closes at once.
+        """
+        try:
+            if not self._is_sending:
+                with self._sending(), suppress(ConnectionGone):
+                    await self._connection.flush()
+        finally:
+            self.was_closed = self.was_closed or self._connection.state is not State.CLOSED
+            self._connection.close()
         await trio.lowlevel.checkpoint()
 
     async def _check_sendable(self) -> None:

@@ -104,7 +104,7 @@ class Dispatch:
             self._judge(connection, error)
         finally:
             connection.end("server-cancelled")
-            self.errors += connection.reason == "error"
+            self.errors += connection.had_error or connection.reason == "error"
             if connection.owes_answer and connection.may_be_torso:
                 connection.abort()  # the peer must not take a torso for the whole
             else:
@@ -128,7 +128,7 @@ class Dispatch:
 
     def _report(self, connection: Connection, error: BaseException) -> None:
         connection.end("error")
-        self.errors += connection.reason != "error"  # the others are counted at the end
+        connection.had_error = True
         log.error("unexpected error on %r", connection, exc_info=error)
         # A stream that broke is somebody's network, or noise at the door of TLS: seen, and no sign of a broken server.
         if not all(isinstance(leaf, trio.BrokenResourceError) for leaf in leaves_of(error)):
