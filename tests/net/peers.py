@@ -204,8 +204,10 @@ def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """The server's and a client's that trusts it."""
     authority = trustme.CA()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # some Pythons take a torso for the whole by default
     authority.issue_cert("ktrio.test").configure_cert(server)
     client = ssl.create_default_context()
+    client.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # some Pythons take a torso for the whole by default
     authority.configure_trust(client)
     return server, client
 

@@ -97,8 +97,10 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """The server's, and one of a peer that trusts it."""
     authority = trustme.CA()
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    server.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # some Pythons take a torso for the whole by default
     authority.issue_cert(HOST).configure_cert(server)
     peer = ssl.create_default_context()
+    peer.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF  # some Pythons take a torso for the whole by default
     authority.configure_trust(peer)
     return server, peer
 
