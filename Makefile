@@ -14,7 +14,7 @@ quietly = @quietly() { said=$$("$$@" 2>&1) || { printf '%s\n' "$$said"; return 1
 # Without the current folder on sys.path: what is tested is what is installed.
 run = $(python) -P -m
 
-.PHONY: help serve test test-bound check check-format check-lint check-types check-fragments check-wheel check-docs \
+.PHONY: help serve test test-all test-bound check check-format check-lint check-types check-fragments check-wheel check-docs \
 	check-trio-typing docs bench coverage format wheel clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -30,7 +30,11 @@ serve: ## serve DIR=examples/site on http://127.0.0.1:8081 (PORT=8081)
 	$(environment)
 	@exec "$$VENV"/bin/ktrio serve "$$SERVE_DIR" --port "$$SERVE_PORT" $(ARGS)
 
-test: ## run the tests (ARGS="-k name")
+test: ## run the tests, but for the exhaustive ones (ARGS="-k name")
+	$(environment) test
+	@$(run) pytest -m "not exhaustive" $(ARGS)
+
+test-all: ## run all tests
 	$(environment) test
 	@$(run) pytest $(ARGS)
 
@@ -40,7 +44,7 @@ test-bound: ## run the tests of servers and protocols once more, on bound queues
 	@$(run) pytest tests/server tests/protocols $(ARGS)
 
 test-%:
-	@$(MAKE) --no-print-directory test VENV=build/venv-$* PYTHON="$${PYTHON:-python$*}"
+	@$(MAKE) --no-print-directory test-all VENV=build/venv-$* PYTHON="$${PYTHON:-python$*}"
 
 check: check-format check-lint check-types check-fragments check-docs check-trio-typing check-wheel ## everything CI runs
 

@@ -24,6 +24,8 @@ from pathlib import Path
 import click
 import pytest
 
+pytestmark = pytest.mark.exhaustive
+
 ROOT = Path(__file__).parents[1]
 FENCE = re.compile(r"^(?P<indent> *)(?P<ticks>`{3,})(?P<language>[\w-]*)")
 NOT_RUN = re.compile(r"<!-- not run: (?P<reason>.+?) -->")

@@ -31,7 +31,7 @@ TESTED = {
     "workqueue_basics.py",
 }
 
-pytestmark = pytest.mark.slow  # each is a process of its own
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]  # each is a process of its own
 
 Start = Callable[..., Program]
 

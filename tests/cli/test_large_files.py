@@ -15,7 +15,7 @@ from tests.cli.conftest import MIB, Start, make_sparse
 from tests.cli.peers import Peer, begin_download
 from tests.cli.processes import Program
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 Serve = Callable[..., Program]
 

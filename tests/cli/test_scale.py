@@ -20,7 +20,7 @@ from tests.cli.conftest import MIB, make_sparse, need_descriptors
 from tests.cli.peers import Peer, has_ended, wait_closed, wait_each
 from tests.cli.processes import LIMIT, Program, assert_served_cleanly
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("many_descriptors")]
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("many_descriptors"), pytest.mark.exhaustive]
 
 Serve = Callable[..., Program]
 

@@ -16,7 +16,7 @@ from tests.cli.conftest import MIB, Start, make_sparse, need_descriptors
 from tests.cli.peers import REQUEST, Peer, begin_download, wait_closed
 from tests.cli.processes import Program, assert_served_cleanly
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 Serve = Callable[..., Program]
 

@@ -9,6 +9,8 @@ import ktrio
 from ktrio import QueueOptions, Response
 from tests.server.harness import GET, get, post, settle
 
+pytestmark = pytest.mark.exhaustive
+
 ONE = QueueOptions(max_active=1, capacity=1)
 
 

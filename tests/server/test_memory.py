@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.exhaustive
+
 SOAK = Path(__file__).parents[2] / "benchmarks" / "soak.py"
 MOST_GROWTH = 16.0  # MiB
 

@@ -13,6 +13,8 @@ from tests.server.fixtures import open_descriptors
 from tests.server.harness import GET, Ended, get, settle, time_passing
 from tests.server.states import CASES, STATES, HttpHandler, Scene, State, every_case, make_scene, new
 
+pytestmark = pytest.mark.exhaustive
+
 
 def all_tasks() -> set[trio.lowlevel.Task]:
     """Every task of this run."""

@@ -20,7 +20,7 @@ import trio
 from ktrio import Headers, Request, Response
 from tests.cli.processes import LIMIT, Program
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "server_sent_events.py"
 

@@ -17,6 +17,8 @@ from ktrio.workqueue import WQ_UNBOUND, Supervisor, Work, Workqueue, parked
 from tests.workqueue.conftest import KIND_NAMES, KINDS, Kind, assert_at_zero, open_with, run_bounded
 from tests.workqueue.model import ITEMS, Model
 
+pytestmark = pytest.mark.exhaustive
+
 
 class Driver:
     """Does the same to the queue and to the model, and compares."""

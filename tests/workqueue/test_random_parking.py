@@ -10,6 +10,8 @@ import trio
 from ktrio.workqueue import WQ_UNBOUND, Supervisor, Work, Workqueue, parked
 from tests.workqueue.conftest import KIND_NAMES, KINDS, Errors, Kind, assert_at_zero, open_with, run_bounded
 
+pytestmark = pytest.mark.exhaustive
+
 RUNS = 500
 CHUNKS = 5
 
