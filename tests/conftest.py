@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import hypothesis
@@ -21,6 +22,18 @@ def pytest_configure() -> None:
     place = Path(ktrio.__file__)
     if os.environ.get("KTRIO_INSTALLED") and "site-packages" not in place.parts:
         raise pytest.UsageError(f"the installed ktrio is to be tested, but {place} is what gets imported")
+
+
+# The same test once more over a carrier, or with a sensor, that has little of its own; the others are in every run.
+ONCE_MORE = re.compile(r"\[.*(lockstep-stream|socket-stream|tls|instrument)")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as exhaustive what is a test once more."""
+    for item in items:
+        if ONCE_MORE.search(item.name):
+            item.add_marker(pytest.mark.exhaustive)
 
 
 def pytest_report_header() -> str:

@@ -17,7 +17,7 @@ import pytest
 from tests.cli.conftest import MIB
 from tests.cli.processes import LIMIT, Program
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 FILES = {
     "index.html": b'<a href="shelf/">the shelf</a> <a href="big.bin">big</a>',

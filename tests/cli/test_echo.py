@@ -18,7 +18,7 @@ from tests.cli.conftest import Start
 from tests.cli.peers import Peer, wait_closed
 from tests.cli.processes import LIMIT, Program, assert_served_cleanly
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 Echo = Callable[..., Program]
 MIB = 1 << 20

@@ -13,7 +13,7 @@ from tests.cli.conftest import Start
 from tests.cli.peers import Peer, begin_download, wait_closed
 from tests.cli.processes import KTRIO, Program, assert_served_cleanly
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
 Serve = Callable[..., Program]
 

@@ -11,6 +11,8 @@ import trio
 from ktrio import FileRange, Headers, HttpError, Response, files
 from ktrio.testing import SampleRequest, check_handler
 
+pytestmark = pytest.mark.exhaustive
+
 # -- Good ones
 
 

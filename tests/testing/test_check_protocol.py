@@ -16,6 +16,8 @@ from ktrio.protocols.http1 import Http1
 from ktrio.protocols.stream import StreamProtocol
 from ktrio.testing import check_protocol
 
+pytestmark = pytest.mark.exhaustive
+
 QUICK = Timeouts(idle=8)
 
 
