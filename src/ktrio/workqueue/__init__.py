@@ -32,11 +32,16 @@ from ktrio.workqueue._errors import (
     WorkqueueError,
 )
 from ktrio.workqueue._parking import Parking, current_work, parked
-from ktrio.workqueue._pool import PoolStatistics
-from ktrio.workqueue._pwq import PwqStatistics
-from ktrio.workqueue._queue import Workqueue, WorkqueueStatistics
-from ktrio.workqueue._supervisor import Supervisor, SupervisorStatistics, open_supervisor
-from ktrio.workqueue._work import Work, WorkStatistics
+from ktrio.workqueue._queue import Workqueue
+from ktrio.workqueue._statistics import (
+    PoolStatistics,
+    PwqStatistics,
+    SupervisorStatistics,
+    WorkqueueStatistics,
+    WorkStatistics,
+)
+from ktrio.workqueue._supervisor import Supervisor, open_supervisor
+from ktrio.workqueue._work import Work
 
 __all__ = [
     "WQ_DFL_ACTIVE",

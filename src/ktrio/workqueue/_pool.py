@@ -16,7 +16,6 @@ spare workers hold no place. So there are never more workers than capacity + par
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 import trio
@@ -31,44 +30,14 @@ from ktrio.workqueue._policy import (
     too_many_workers,
     wake_ups,
 )
+from ktrio.workqueue._statistics import PoolStatistics
 from ktrio.workqueue._worker import Worker
 
 if TYPE_CHECKING:
     from ktrio.workqueue._supervisor import Supervisor
     from ktrio.workqueue._work import Work
 
-__all__ = ["Pool", "PoolStatistics"]
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolStatistics:
-    """What one pool is doing, and has done."""
-
-    cpu: int
-    """The simulated CPU."""
-    bound: bool
-    """Does it manage concurrency?"""
-    nr_workers: int
-    """Worker tasks alive: idle, starting or busy."""
-    nr_idle: int
-    """Workers that wait for work."""
-    nr_running: int
-    """Workers counted by concurrency management: inside an item and not asleep. Always 0 if the pool is unbound."""
-    occupied: int
-    """Items that run unparked: places taken, of `capacity`."""
-    starting: int
-    """Workers woken or created that have not run yet."""
-    parked: int
-    """Items that run parked: a worker each, but no place."""
-    worklist: int
-    """Items (and parked items on their way back) that wait for a worker or a place."""
-    created: int
-    """Workers ever created."""
-    culled: int
-    """Workers that ended because too many were idle for too long."""
-    at_capacity: int
-    """How often a place was looked for, for something that waits, and every place was taken."""
+__all__ = ["Pool"]
 
 
 @final

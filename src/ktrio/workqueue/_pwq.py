@@ -8,35 +8,18 @@ somebody waits for it (invariant 12), and nobody overtakes (13, 14).
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 from ktrio.workqueue._parking import ReturnToken
 from ktrio.workqueue._policy import has_slot
+from ktrio.workqueue._statistics import PwqStatistics
 from ktrio.workqueue._work import Pending, Work
 
 if TYPE_CHECKING:
     from ktrio.workqueue._pool import Pool
     from ktrio.workqueue._queue import Workqueue
 
-__all__ = ["PoolWorkqueue", "PwqStatistics"]
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PwqStatistics:
-    """One workqueue's counts on one simulated CPU."""
-
-    cpu: int
-    """The simulated CPU."""
-    nr_active: int
-    """Items that hold a slot: running unparked, or waiting for a worker."""
-    inactive: int
-    """Items (and parked items on their way back) that wait for a slot."""
-    in_flight: int
-    """Items accepted and not finished."""
-    cm_wakeups: int
-    """How often an item here fell asleep and that let the pool's next item start; always 0 if the queue is unbound."""
+__all__ = ["PoolWorkqueue"]
 
 
 @final

@@ -4,84 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from contextvars import copy_context
-from dataclasses import dataclass
 from itertools import cycle
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack, final, overload
 
 import trio
 from trio.lowlevel import current_trio_token, enable_ki_protection, in_trio_run
 
-from ktrio.workqueue._attrs import WorkqueueAttrs, WorkqueueFlags, effective_max_active
+from ktrio.workqueue._attrs import WorkqueueAttrs, effective_max_active
 from ktrio.workqueue._call import Call
-from ktrio.workqueue._errors import (
-    BusyError,
-    DeadlockError,
-    DestroyedError,
-    DrainingError,
-    SupervisorClosedError,
-)
+from ktrio.workqueue._errors import BusyError, DeadlockError, SupervisorClosedError
 from ktrio.workqueue._flush import ColourLine
+from ktrio.workqueue._gate import Gate
 from ktrio.workqueue._parking import enclosing_workers, parked_while_waiting
-from ktrio.workqueue._pwq import PoolWorkqueue, PwqStatistics
+from ktrio.workqueue._pwq import PoolWorkqueue
+from ktrio.workqueue._statistics import WorkqueueStatistics
 from ktrio.workqueue._unprotected import call
 from ktrio.workqueue._work import Pending, Work
 
 if TYPE_CHECKING:
     from ktrio.workqueue._supervisor import Supervisor
 
-__all__ = ["Workqueue", "WorkqueueStatistics"]
+__all__ = ["Workqueue"]
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
-
-# kernel: drain_workqueue complains after this many rounds; here it is the round from which a supervisor that is being
-# left refuses chained queueing, so that leaving it ends.
-PATIENT_ROUNDS = 10
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkqueueStatistics:
-    """What one workqueue is doing, and has done."""
-
-    name: str
-    """The queue's name."""
-    flags: WorkqueueFlags
-    """What it was allocated with."""
-    max_active: int
-    """Slots per simulated CPU."""
-    nr_active: int
-    """Items that hold a slot: running unparked, or waiting for a worker."""
-    inactive: int
-    """Items (and parked items on their way back) that wait for a slot."""
-    pending: int
-    """Items accepted and not started, inactive ones included."""
-    running: int
-    """Items whose function has begun and not ended, parked ones included; `started` - `completed`."""
-    parked: int
-    """Items that run parked."""
-    in_flight: int
-    """Items accepted and not finished; `pending` + `running`."""
-    started: int
-    """Runs begun, ever."""
-    completed: int
-    """Runs ended, ever, with or without an error."""
-    cancelled: int
-    """Queueings withdrawn before they began, ever."""
-    failed: int
-    """Runs that ended with an error, ever."""
-    cm_wakeups: int
-    """How often an item fell asleep and that let its pool's next item start (kernel: CMW); 0 if unbound."""
-    overshoot: int
-    """How often a parked item came back beyond a limit because an exception was in flight."""
-    chained_refused: int
-    """Queueings from inside an item that returned False because the supervisor is being left."""
-    draining: bool
-    """Only chained queueing is accepted."""
-    destroyed: bool
-    """Nothing is accepted any more."""
-    pwqs: tuple[PwqStatistics, ...]
-    """The counts of each simulated CPU."""
 
 
 @final
@@ -100,9 +46,7 @@ class Workqueue:
         self.colours = ColourLine()  # I
         self._pwqs = tuple(PoolWorkqueue(self, pool) for pool in supervisor.pools_for(attrs.flags))  # I
         self._deal = cycle(self._pwqs)  # S: round robin for queueings from outside
-        self._draining = 0  # S: how many drains are under way
-        self._destroyed = False  # S
-        self._chained_refused = 0  # S
+        self._gate = Gate(self, supervisor)  # I; its content S
 
     @property
     def name(self) -> str:
@@ -149,7 +93,7 @@ class Workqueue:
         self.refuse_other_threads()
         if work._pending is not Pending.NOT or work._cancelling:
             return False
-        if self._gated() and not self._admits_chained():
+        if self._gate.is_shut and not self._gate.admits_chained():
             return False
         if work._worker is not None:
             pwq = work._worker.pwq
@@ -176,30 +120,6 @@ class Workqueue:
             if worker.pool.supervisor is self._supervisor:
                 return self._pwqs[worker.pool.cpu]
         return next(self._deal)
-
-    def _gated(self) -> bool:
-        return self._draining > 0 or self._destroyed or self._supervisor.leaving
-
-    def _admits_chained(self) -> bool:
-        """Gated: True if a queueing from here is chained and accepted, False if refused; raises if not chained."""
-        supervisor = self._supervisor
-        if self._destroyed:
-            raise DestroyedError(f"{self!r} was destroyed: nothing can be queued on it")
-        inside_supervisor = inside_queue = False
-        for worker in enclosing_workers():
-            inside_supervisor = inside_supervisor or worker.pool.supervisor is supervisor
-            inside_queue = inside_queue or worker.pwq.wq is self
-        if supervisor.leaving:
-            if not inside_supervisor or supervisor.closed:
-                raise SupervisorClosedError(f"{self!r} belongs to a supervisor that was left or cancelled")
-            if supervisor.refuses_chained:
-                self._chained_refused += 1
-                supervisor.log_refused_chain(self)
-                return False
-            return True
-        if not inside_queue:
-            raise DrainingError(f"{self!r} is draining: only its own items may queue on it")
-        return True
 
     # -- waiting
 
@@ -230,13 +150,13 @@ class Workqueue:
           DeadlockError: called from inside an item of this queue.
         """
         self._refuse_own_wait("drain")
-        self._draining += 1
+        self._gate.draining += 1
         try:
             await self.flush()
             while self.in_flight:
                 await self.flush()
         finally:
-            self._draining -= 1
+            self._gate.draining -= 1
 
     @enable_ki_protection
     async def destroy(self) -> None:
@@ -246,11 +166,11 @@ class Workqueue:
           DeadlockError: called from inside an item of this queue.
         """
         self._refuse_own_wait("destroy")
-        if self._destroyed:
+        if self._gate.destroyed:
             await trio.lowlevel.checkpoint()
             return
         await self.drain()
-        self._destroyed = True
+        self._gate.destroyed = True
         self._supervisor.forget(self)
 
     @overload
@@ -359,9 +279,9 @@ class Workqueue:
             failed=sum(pwq.failed for pwq in pwqs),
             cm_wakeups=sum(pwq.cm_wakeups for pwq in pwqs),
             overshoot=sum(pwq.overshoot for pwq in pwqs),
-            chained_refused=self._chained_refused,
-            draining=self._draining > 0 or self._supervisor.leaving,
-            destroyed=self._destroyed,
+            chained_refused=self._gate.chained_refused,
+            draining=self._gate.draining > 0 or self._supervisor.leaving,
+            destroyed=self._gate.destroyed,
             pwqs=tuple(pwq.statistics() for pwq in pwqs),
         )
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Literal, NoReturn, cast, final
 
 import trio
@@ -20,12 +19,14 @@ from trio.lowlevel import enable_ki_protection
 from ktrio.workqueue._attrs import WQ_UNBOUND, OnError, WorkqueueAttrs, WorkqueueFlags
 from ktrio.workqueue._call import Call
 from ktrio.workqueue._errors import SupervisorClosedError
+from ktrio.workqueue._gate import PATIENT_ROUNDS
 from ktrio.workqueue._parking import current_work
-from ktrio.workqueue._pool import Pool, PoolStatistics
-from ktrio.workqueue._queue import PATIENT_ROUNDS, Workqueue, WorkqueueStatistics
+from ktrio.workqueue._pool import Pool
+from ktrio.workqueue._queue import Workqueue
 from ktrio.workqueue._sensor import InstrumentSensor, trampoline_works
+from ktrio.workqueue._statistics import SupervisorStatistics
 
-__all__ = ["DEFAULT_CAPACITY", "IDLE_TIMEOUT", "Supervisor", "SupervisorStatistics", "open_supervisor"]
+__all__ = ["DEFAULT_CAPACITY", "IDLE_TIMEOUT", "Supervisor", "open_supervisor"]
 
 log = logging.getLogger("ktrio.workqueue")
 
@@ -33,23 +34,6 @@ log = logging.getLogger("ktrio.workqueue")
 DEFAULT_CAPACITY = 512
 # Seconds a surplus idle worker is kept (kernel: IDLE_WORKER_TIMEOUT).
 IDLE_TIMEOUT = 300.0
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SupervisorStatistics:
-    """What a supervisor's pools and queues are doing, and have done."""
-
-    cpus: int
-    """Simulated CPUs."""
-    capacity: int
-    """Places per pool."""
-    pools: tuple[PoolStatistics, ...]
-    """Each pool's counts."""
-    workqueues: tuple[WorkqueueStatistics, ...]
-    """Each queue's counts, in the order of their allocation; destroyed ones are gone."""
-    chained_refused: int
-    """Queueings from inside items that returned False while the supervisor was being left."""
 
 
 @final

@@ -19,7 +19,6 @@ import enum
 import logging
 from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVarTuple, Unpack, final
 
 import trio
@@ -27,6 +26,7 @@ from trio.lowlevel import ParkingLot, enable_ki_protection
 
 from ktrio.workqueue._errors import DeadlockError
 from ktrio.workqueue._parking import enclosing_workers, parked_while_waiting
+from ktrio.workqueue._statistics import WorkStatistics
 
 if TYPE_CHECKING:
     from ktrio.workqueue._call import Call
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ktrio.workqueue._pwq import PoolWorkqueue
     from ktrio.workqueue._worker import Worker
 
-__all__ = ["Pending", "Work", "WorkStatistics"]
+__all__ = ["Pending", "Work"]
 
 Ts = TypeVarTuple("Ts")
 log = logging.getLogger("ktrio.workqueue")
@@ -48,21 +48,6 @@ class Pending(enum.Enum):
     ACTIVE = enum.auto()
     COLLIDED = enum.auto()
     ASSIGNED = enum.auto()
-
-
-@final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkStatistics:
-    """What `Work.statistics` returns."""
-
-    pending: bool
-    """A queueing was accepted that has neither begun nor been withdrawn."""
-    running: bool
-    """Its function has begun and not ended, parked or not."""
-    parked: bool
-    """Its run is parked: it holds neither a slot nor a place."""
-    runs: int
-    """How often its function has begun."""
 
 
 @final

@@ -1,0 +1,139 @@
+"""What the objects say of themselves: counts of one moment, in the words of the package.
+
+Each is made by the `statistics` method of the object it describes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, final
+
+if TYPE_CHECKING:
+    from ktrio.workqueue._attrs import WorkqueueFlags
+
+__all__ = ["PoolStatistics", "PwqStatistics", "SupervisorStatistics", "WorkStatistics", "WorkqueueStatistics"]
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkStatistics:
+    """What `Work.statistics` returns."""
+
+    pending: bool
+    """A queueing was accepted that has neither begun nor been withdrawn."""
+    running: bool
+    """Its function has begun and not ended, parked or not."""
+    parked: bool
+    """Its run is parked: it holds neither a slot nor a place."""
+    runs: int
+    """How often its function has begun."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PwqStatistics:
+    """One workqueue's counts on one simulated CPU."""
+
+    cpu: int
+    """The simulated CPU."""
+    nr_active: int
+    """Items that hold a slot: running unparked, or waiting for a worker."""
+    inactive: int
+    """Items (and parked items on their way back) that wait for a slot."""
+    in_flight: int
+    """Items accepted and not finished."""
+    cm_wakeups: int
+    """How often an item here fell asleep and that let the pool's next item start; always 0 if the queue is unbound."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkqueueStatistics:
+    """What one workqueue is doing, and has done."""
+
+    name: str
+    """The queue's name."""
+    flags: WorkqueueFlags
+    """What it was allocated with."""
+    max_active: int
+    """Slots per simulated CPU."""
+    nr_active: int
+    """Items that hold a slot: running unparked, or waiting for a worker."""
+    inactive: int
+    """Items (and parked items on their way back) that wait for a slot."""
+    pending: int
+    """Items accepted and not started, inactive ones included."""
+    running: int
+    """Items whose function has begun and not ended, parked ones included; `started` - `completed`."""
+    parked: int
+    """Items that run parked."""
+    in_flight: int
+    """Items accepted and not finished; `pending` + `running`."""
+    started: int
+    """Runs begun, ever."""
+    completed: int
+    """Runs ended, ever, with or without an error."""
+    cancelled: int
+    """Queueings withdrawn before they began, ever."""
+    failed: int
+    """Runs that ended with an error, ever."""
+    cm_wakeups: int
+    """How often an item fell asleep and that let its pool's next item start (kernel: CMW); 0 if unbound."""
+    overshoot: int
+    """How often a parked item came back beyond a limit because an exception was in flight."""
+    chained_refused: int
+    """Queueings from inside an item that returned False because the supervisor is being left."""
+    draining: bool
+    """Only chained queueing is accepted."""
+    destroyed: bool
+    """Nothing is accepted any more."""
+    pwqs: tuple[PwqStatistics, ...]
+    """The counts of each simulated CPU."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolStatistics:
+    """What one pool is doing, and has done."""
+
+    cpu: int
+    """The simulated CPU."""
+    bound: bool
+    """Does it manage concurrency?"""
+    nr_workers: int
+    """Worker tasks alive: idle, starting or busy."""
+    nr_idle: int
+    """Workers that wait for work."""
+    nr_running: int
+    """Workers counted by concurrency management: inside an item and not asleep. Always 0 if the pool is unbound."""
+    occupied: int
+    """Items that run unparked: places taken, of `capacity`."""
+    starting: int
+    """Workers woken or created that have not run yet."""
+    parked: int
+    """Items that run parked: a worker each, but no place."""
+    worklist: int
+    """Items (and parked items on their way back) that wait for a worker or a place."""
+    created: int
+    """Workers ever created."""
+    culled: int
+    """Workers that ended because too many were idle for too long."""
+    at_capacity: int
+    """How often a place was looked for, for something that waits, and every place was taken."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SupervisorStatistics:
+    """What a supervisor's pools and queues are doing, and have done."""
+
+    cpus: int
+    """Simulated CPUs."""
+    capacity: int
+    """Places per pool."""
+    pools: tuple[PoolStatistics, ...]
+    """Each pool's counts."""
+    workqueues: tuple[WorkqueueStatistics, ...]
+    """Each queue's counts, in the order of their allocation; destroyed ones are gone."""
+    chained_refused: int
+    """Queueings from inside items that returned False while the supervisor was being left."""
