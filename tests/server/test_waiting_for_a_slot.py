@@ -33,20 +33,25 @@ def handler():
 
 
 async def crowd(connect, server):
-    """One at work; then a kept-alive connection and a new one whose requests wait."""
+    """One at work; then a kept-alive connection and two new ones whose requests wait.
+
+    One of the new ones says nothing at first; the other's request is there when somebody looks for the first time.
+    """
     kept, busy, fresh = [await connect(server) for _ in range(3)]
     assert (await kept.ask(get("/first"))).status == 200
     await busy.send(get("/busy"))
     await settle()
     await kept.send(get("/kept"))
     await fresh.send(get("/fresh"))
+    prompt = await connect(server)
+    prompt.send_nowait(get("/prompt"))
     await settle()
-    return busy, {b"/kept": kept, b"/fresh": fresh}
+    return busy, {b"/kept": kept, b"/fresh": fresh, b"/prompt": prompt}
 
 
 async def test_waiting_request_makes_no_room(start_http, connect, handler, mock_clock):
     """It is no idle connection, however long it waits: the newcomer waits in the backlog."""
-    server = await start_http(handler, queue=ONE, options=ServerOptions(max_connections=3))
+    server = await start_http(handler, queue=ONE, options=ServerOptions(max_connections=4))
     busy, waiting = await crowd(connect, server)
     newcomer = await connect(server)
     await newcomer.send(get("/new"))
@@ -79,7 +84,7 @@ async def test_waiting_request_is_answered_by_a_server_that_drains(start_http, c
 async def test_waiting_request_ends_with_the_grace_and_never_reaches_its_handler(
     start_http, connect, handler, mock_clock, how
 ):
-    """Its peer is told, or cut; it is not left waiting."""
+    """Its peer is told; it is not left waiting, and who was at work is told or cut."""
     server = await start_http(handler, queue=ONE)
     busy, waiting = await crowd(connect, server)
     async with time_passing(mock_clock):
@@ -87,10 +92,11 @@ async def test_waiting_request_ends_with_the_grace_and_never_reaches_its_handler
             server.begin_shutdown(grace=1)
         else:
             server.force_shutdown(how)
-        for client in [busy, *waiting.values()]:
-            with contextlib.suppress(Ended):
-                answer = await client.read_to_end()
-                assert answer == b"" or answer.startswith(b"HTTP/1.1 503 ")
+        with contextlib.suppress(Ended):
+            answer = await busy.read_to_end()
+            assert answer == b"" or answer.startswith(b"HTTP/1.1 503 ")
+        for client in waiting.values():
+            assert (await client.read_reply()).status == 503
         await server.shutdown()
     assert handler.seen == ["/first", "/busy"]
     assert server.statistics().open == 0

@@ -26,11 +26,8 @@ from ktrio.http.responses import (
     CONTINUE,
     BodyPlan,
     Framing,
-    plan_body,
-    render_head,
     render_last_chunk,
-    response_fields,
-    wants_close,
+    write_head,
 )
 
 # What h11 hints at when it refuses bytes that policy has passed. The messages are ours: h11's quote the peer.
@@ -225,15 +222,12 @@ class Exchange:
         if self._plan is not None:
             raise RuntimeError("the head of this response has been sent already")
         head = self._head
-        plan = plan_body(head.method, head.version, status, headers, body_length)
-        close = close or not head.keep_alive or wants_close(headers) or plan.framing is Framing.UNTIL_CLOSE
-        stays_1_0 = head.version == "1.0"
-        fields = response_fields(headers, plan, close=close, keep_alive_1_0=stays_1_0, has_trailers=has_trailers)
-        rendered = render_head(status, fields)
-        self._plan = plan
-        self._closes = close
+        close = close or not head.keep_alive
+        written = write_head(head.method, head.version, status, headers, close, body_length, has_trailers)
+        self._plan = plan = written.plan
+        self._closes = written.closes
         self._to_send = plan.length or 0
-        return rendered
+        return written.rendered
 
     @property
     def head_sent(self) -> bool:

@@ -53,7 +53,7 @@ class Framing(enum.Enum):
 
 
 @final
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class BodyPlan:
     """What follows a response head: `framing`, and the length the head declares (`None`: it declares none)."""
 
@@ -155,13 +155,50 @@ def render_head(status: int, fields: Iterable[tuple[str, str]]) -> bytes:
       ResponseError: a name is no token, or a value has a character that a field cannot carry: a line break or another
         control (response splitting), or one beyond Latin-1.
     """
-    key = tuple(fields)
-    is_short = sum([len(value) for _name, value in key]) <= _LONGEST_REMEMBERED
-    return _render_again(status, key) if is_short else _render(status, key)
-
-
-def _render(status: int, fields: tuple[tuple[str, str], ...]) -> bytes:
     return _status_line(status).encode("latin-1") + _render_fields(fields)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class WrittenHead:
+    """A response's head as bytes, with what was settled on the way: the body's framing, and whether it is the last."""
+
+    rendered: bytes
+    plan: BodyPlan
+    closes: bool
+
+
+def write_head(
+    method: str, version: str, status: int, headers: Headers, close: bool, body_length: int | None, has_trailers: bool
+) -> WrittenHead:
+    """Plan, frame and render the head of the response to a `method` request of HTTP `version`.
+
+    `close`: is it the connection's last, as far as the protocol and the request are concerned? The rest as in
+    `plan_body` and `response_fields`.
+
+    Raises:
+      ResponseError: it is no valid response.
+    """
+    fields = tuple(headers)
+    is_short = sum([len(value) for _name, value in fields]) <= _LONGEST_REMEMBERED
+    write = _write_again if is_short else _write
+    return write(method, version, status, fields, close, body_length, has_trailers)
+
+
+def _write(
+    method: str,
+    version: str,
+    status: int,
+    fields: tuple[tuple[str, str], ...],
+    close: bool,
+    body_length: int | None,
+    has_trailers: bool,
+) -> WrittenHead:
+    headers = Headers(fields)
+    plan = plan_body(method, version, status, headers, body_length)
+    closes = close or wants_close(headers) or plan.framing is Framing.UNTIL_CLOSE
+    sent = response_fields(headers, plan, close=closes, keep_alive_1_0=version == "1.0", has_trailers=has_trailers)
+    return WrittenHead(render_head(status, sent), plan, closes)
 
 
 def _render_fields(fields: Iterable[tuple[str, str]]) -> bytes:
@@ -175,9 +212,10 @@ def _render_fields(fields: Iterable[tuple[str, str]]) -> bytes:
     return "".join(lines).encode("latin-1")
 
 
-# The head of most responses was sent before, in the same second; remembering it costs a tenth of writing it.
+# The head of most responses was sent before, in the same second; remembering it costs a tenth of writing it. What is
+# remembered is values only, and all that they depend on is in the key.
 _LONGEST_REMEMBERED: Final = 512
-_render_again = lru_cache(maxsize=512)(_render)
+_write_again = lru_cache(maxsize=512)(_write)
 
 
 @lru_cache(maxsize=64)

@@ -24,12 +24,13 @@ from ktrio.net.transport import SendfileUnsupportedError, Told
 class SocketTransport:
     """A `ktrio.net.transport.Transport` over a connected, stream, non-blocking socket, which it owns from here on."""
 
-    __slots__ = ("_is_shut", "_readiness", "_reset", "_sock")
+    __slots__ = ("_has_waited", "_is_shut", "_readiness", "_reset", "_sock")
 
     # I  set once · S  changed only in one synchronous stretch
     def __init__(self, sock: socket.socket, readiness: Readiness) -> None:
         self._sock: Final = sock  # I
         self._readiness: Final = readiness  # I
+        self._has_waited = False  # S: does Trio know this socket?
         self._is_shut = False  # S: was our side shut down?
         self._reset = False  # S: has a send been told that the peer is lost?
 
@@ -55,6 +56,7 @@ class SocketTransport:
 
     async def wait_readable(self) -> None:
         """See `Transport.wait_readable`."""
+        self._has_waited = True
         try:
             await self._readiness.wait_readable(self._sock)
         except trio.ClosedResourceError as error:
@@ -90,6 +92,7 @@ class SocketTransport:
 
     async def wait_writable(self) -> None:
         """See `Transport.wait_writable`."""
+        self._has_waited = True
         try:
             await self._readiness.wait_writable(self._sock)
         except trio.ClosedResourceError as error:
@@ -133,7 +136,8 @@ class SocketTransport:
         if self.is_closed:
             return
         self._readiness.unwatch(self._sock)
-        trio.lowlevel.notify_closing(self._sock)
+        if self._has_waited:  # most connections of one request have not
+            trio.lowlevel.notify_closing(self._sock)
         self._sock.close()
 
     def abort(self) -> None:

@@ -29,7 +29,7 @@ class HeadReader:
     Legend: I set once · T only by the connection's task.
     """
 
-    __slots__ = ("_buffer", "_connection", "_late_at", "_limits", "_rescued", "_scanned", "began")
+    __slots__ = ("_buffer", "_connection", "_late_at", "_limits", "_looked", "_rescued", "_scanned", "began")
 
     def __init__(self, connection: Connection, limits: Limits) -> None:
         self._connection = connection  # I
@@ -37,7 +37,8 @@ class HeadReader:
         self.began = connection.opened  # T: when the first byte of the last or present head came
         self._buffer = bytearray()  # T: received, not yet part of a request
         self._scanned = 0  # T: bytes of the buffer known to hold no whole head
-        self._rescued: bytes | None = None  # T: what `rescue` or an expired wait has kept
+        self._rescued: bytes | None = None  # T: what `rescue`, an expired wait or one for a slot has kept
+        self._looked = False  # T: for the first bytes, before any wait?
         self._late_at = connection.opened + connection.timeouts.head  # T: when the head in progress is late
 
     async def next_head(self) -> bytes | None:
@@ -88,13 +89,34 @@ class HeadReader:
                 async with connection.waiting() if data else nullcontext():  # who has nothing to say needs no slot
                     await trio.lowlevel.checkpoint()
                 return data
+            if not self._looked:
+                # Most clients have sent their request by the time that somebody looks. Asking the kernel whether it is
+                # there costs a tenth of waiting until it is: two system calls and a turn of the loop.
+                self._looked = True
+                data = connection.receive_nowait()
+                if data:
+                    await self._take_slot(data)
+                if data is not None:
+                    return await self._keep_if_spent(data)
             if connection.state is not State.NEW:
                 phase, until = Phase.IDLE, trio.current_time() + connection.timeouts.idle
                 connection.become(State.IDLE)
         data = await connection.receive(wait_first=True, phase=phase, until=until)
-        if connection.deadlines.is_spent:
+        return await self._keep_if_spent(data)
+
+    async def _take_slot(self, data: bytes) -> None:
+        """The first bytes are in hand before the item holds a slot; until it does, they are still to be rescued."""
+        self._rescued = data
+        self._connection.deadlines.release(Phase.HEAD)  # the wait for a slot is none of the peer's doing
+        async with self._connection.waiting():
+            pass
+        self._rescued = None
+
+    async def _keep_if_spent(self, data: bytes) -> bytes:
+        """`data`, unless the scope was cancelled in the very turn in which it came: then `rescue` decides."""
+        if self._connection.deadlines.is_spent:
             self._rescued = data
-            await trio.lowlevel.checkpoint()  # out of the spent scope; `rescue` decides
+            await trio.lowlevel.checkpoint()  # out of the spent scope
         return data
 
     def rescue(self) -> bool:
@@ -126,7 +148,8 @@ class HeadReader:
         """Was a request waiting for its slot? Then look at it, so that it can be refused by name."""
         if self._connection.state is not State.QUEUED:
             return False
-        self._buffer += self._connection.receive_nowait() or b""
+        rescued, self._rescued = self._rescued, None
+        self._buffer += rescued or self._connection.receive_nowait() or b""
         return bool(self._buffer)
 
     @property

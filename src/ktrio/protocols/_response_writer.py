@@ -162,9 +162,11 @@ class ResponseWriter:
             length: int | None = len(body)
         else:
             length = body.count if isinstance(body, FileRange) else None
-        missing = [field for field in common if field[0] not in headers]
-        if missing:
-            headers = Headers([*headers, *missing])
+        set_by_handler = {name for name, _value in headers}
+        headers = Headers(headers)
+        for name, value in common:
+            if name not in set_by_handler:
+                headers.add(name, value)
         head = self._exchange.send_head(
             response.status,
             headers,

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
-from typing import final
+from typing import Final, final
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -21,7 +21,7 @@ from ktrio.net.connection import Connection, ConnectionProtocol, ProtocolFactory
 from ktrio.net.deadlines import Phase
 from ktrio.net.errors import ConnectionGone, is_gone, leaves_of, split_leaves
 from ktrio.server.roster import Roster
-from ktrio.workqueue import Work, Workqueue, parked
+from ktrio.workqueue import Parking, Work, Workqueue, parked
 
 log = logging.getLogger("ktrio.server")
 
@@ -31,21 +31,44 @@ def reason_of_spent_scope(expired: Phase | None, leaving: str) -> str:
     return f"{expired.value}-timeout" if expired is not None else leaving or "server-cancelled"
 
 
-def _parking_of_this_task(connection: Connection, *, insist: bool) -> Callable[[], AbstractAsyncContextManager[None]]:
-    """`parked` for the calling item's own task; in a task that a handler started, waiting parks nothing."""
-    owner, parking, staying = trio.lowlevel.current_task(), parked(insist=insist), nullcontext()
+_STAYING: Final = nullcontext()
 
-    def before_wait() -> None:
+
+@final
+class _ParkingOfThisTask:
+    """`parked` for the calling item's own task; in a task that a handler started, waiting parks nothing.
+
+    Legend: I set once · T only by the item's own task.
+    """
+
+    __slots__ = ("_connection", "_insisting", "_owner", "_parking")
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection  # I
+        self._owner = trio.lowlevel.current_task()  # I
+        self._parking = parked()  # I
+        self._parking.before_wait = self._before_wait
+        self._insisting: Parking | None = None  # T: made when it is first wanted, as few connections want it
+
+    def _before_wait(self) -> None:
+        connection = self._connection
         connection.deadlines.settle()  # the wait for a slot is none of the peer's doing
         if connection.is_quiet and not connection.deadlines.is_spent:
             connection.become(State.QUEUED)  # its request has come: nobody asks it to leave
 
-    parking.before_wait = before_wait
+    def waiting(self) -> AbstractAsyncContextManager[None]:
+        """For a wait of the connection's own."""
+        if trio.lowlevel.current_task() is not self._owner or self._parking.is_entered:
+            return _STAYING
+        return self._parking
 
-    def waiting() -> AbstractAsyncContextManager[None]:
-        return parking if trio.lowlevel.current_task() is owner and not parking.is_entered else staying
-
-    return waiting
+    def waiting_within_answer(self) -> AbstractAsyncContextManager[None]:
+        """For a wait of somebody who may hold what others need: it comes back without asking (P9)."""
+        if trio.lowlevel.current_task() is not self._owner or self._parking.is_entered:
+            return _STAYING
+        if self._insisting is None:
+            self._insisting = parked(insist=True)
+        return self._insisting
 
 
 @final
@@ -96,8 +119,8 @@ class Dispatch:
     async def _serve(self, connection: Connection) -> None:
         """The work item of one connection, from its first step to its close. Barrier: an error costs its connection."""
         try:
-            connection.waiting = _parking_of_this_task(connection, insist=False)
-            connection.waiting_within_answer = _parking_of_this_task(connection, insist=True)
+            parking = _ParkingOfThisTask(connection)
+            connection.waiting, connection.waiting_within_answer = parking.waiting, parking.waiting_within_answer
             self._roster.taken(connection)
             await self._converse_to_the_end(connection, self._make_protocol(connection))
         except BaseException as error:

@@ -124,8 +124,10 @@ class Roster:
         self._cut += connection.cut
         self._history.note(connection, trio.current_time())
         self._note_count()
-        self._changes.unpark_all()
-        self._departures.unpark_all()
+        if self._changes:  # asking costs less than waking nobody
+            self._changes.unpark_all()
+        if self._departures:
+            self._departures.unpark_all()
         if not self._work:
             self._emptied.unpark_all()
 
