@@ -34,6 +34,7 @@ from ktrio.workqueue._errors import (
 from ktrio.workqueue._parking import Parking, current_work, parked
 from ktrio.workqueue._queue import Workqueue
 from ktrio.workqueue._statistics import (
+    HogStatistics,
     PoolStatistics,
     PwqStatistics,
     SupervisorStatistics,
@@ -51,6 +52,7 @@ __all__ = [
     "DeadlockError",
     "DestroyedError",
     "DrainingError",
+    "HogStatistics",
     "OnError",
     "Parking",
     "ParkingError",

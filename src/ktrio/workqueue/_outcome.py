@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Awaitable
 from typing import TYPE_CHECKING, cast
 
 import trio
@@ -11,7 +12,14 @@ if TYPE_CHECKING:
     from ktrio.workqueue._pwq import PoolWorkqueue
     from ktrio.workqueue._work import Work
 
-__all__ = ["report", "take_out_cancelled"]
+__all__ = ["refuse_other_awaitables", "report", "take_out_cancelled"]
+
+
+def refuse_other_awaitables(work: Work, result: object) -> None:
+    """TypeError if what an item's function gave would have to be awaited, but is no coroutine."""
+    if isinstance(result, AsyncGenerator | Awaitable):
+        kind = "an async generator" if isinstance(result, AsyncGenerator) else "an awaitable, not a coroutine"
+        raise TypeError(f"{work!r} gave {kind}: an item is an async function without yield")
 
 
 def take_out_cancelled(error: BaseException) -> tuple[BaseException | None, BaseException | None]:

@@ -14,6 +14,8 @@ YIELD_AFTER_SECONDS = 0.001
 # An item that blocks with a backlog wakes two workers, so that N blocking items start in log2(N) turns of the loop and
 # not in N (measured: 44 turns for 10 000 items instead of 10 001).
 WAKE_UPS_ON_BLOCK = 2
+# The count of long steps of one function from which on they are reported (kernel: wq_cpu_intensive_warning_thresh).
+HOG_WARNING_THRESHOLD = 4
 
 
 def has_slot(nr_active: int, max_active: int) -> bool:
@@ -61,3 +63,9 @@ def wake_ups(wanted: int, backlog: int, room: int, nr_starting: int) -> int:
 def must_yield(items: int, seconds: float) -> bool:
     """Has a worker had its turn of the loop? Asked after each item."""
     return items >= YIELD_AFTER_ITEMS or seconds > YIELD_AFTER_SECONDS
+
+
+def must_report_hog(count: int) -> bool:
+    """Is this long step of a function worth a line in the log? Asked after counting it: the 4th, 5th, 7th, 11th, …"""
+    beyond = count + 1 - HOG_WARNING_THRESHOLD
+    return beyond > 0 and beyond & (beyond - 1) == 0  # a power of two

@@ -208,6 +208,8 @@ class Pool:
         """Its item has blocked; told by the sensor. The next may start (kernel: ``wq_worker_sleeping``)."""
         worker.asleep = True
         if not worker.counted:
+            if self.worklist:  # a CPU-intensive one holds up nobody, but there may have been nobody to wake so far
+                self.kick()
             return
         self.nr_running -= 1
         if not self.worklist:
@@ -223,6 +225,18 @@ class Pool:
         worker.asleep = False
         if worker.counted:
             self.nr_running += 1
+
+    def set_cpu_intensive(self, worker: Worker) -> None:
+        """Its run does not count any more (kernel: it sets ``WORKER_CPU_INTENSIVE``)."""
+        worker.cpu_intensive = True
+        if worker.counted:
+            worker.counted = False
+            self.nr_running -= not worker.asleep
+
+    def clear_cpu_intensive(self, worker: Worker) -> None:
+        """That run has ended, and its worker counts again."""
+        worker.cpu_intensive = False
+        self.count_in(worker)
 
     @property
     def is_in_doubt(self) -> bool:

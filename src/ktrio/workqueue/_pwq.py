@@ -33,6 +33,8 @@ class PoolWorkqueue:
         "cancelled",
         "cm_wakeups",
         "completed",
+        "cpu_intensive",
+        "cpu_time",
         "failed",
         "in_flight",
         "inactive",
@@ -52,7 +54,8 @@ class PoolWorkqueue:
         self.in_flight = 0  # S: accepted, not finished
         self.parked = 0  # S
         self.started = self.completed = self.failed = self.cancelled = self.overshoot = 0  # S
-        self.cm_wakeups = 0  # S
+        self.cm_wakeups = self.cpu_intensive = 0  # S
+        self.cpu_time = 0.0  # S, seconds
 
     def insert(self, work: Work, *, parked: bool) -> None:
         """Take a queueing that the queue has accepted (kernel: ``insert_work``)."""
@@ -168,6 +171,8 @@ class PoolWorkqueue:
             inactive=len(self.inactive),
             in_flight=self.in_flight,
             cm_wakeups=self.cm_wakeups,
+            cpu_intensive=self.cpu_intensive,
+            cpu_time=self.cpu_time,
         )
 
     def __repr__(self) -> str:

@@ -278,6 +278,8 @@ class Workqueue:
             cancelled=sum(pwq.cancelled for pwq in pwqs),
             failed=sum(pwq.failed for pwq in pwqs),
             cm_wakeups=sum(pwq.cm_wakeups for pwq in pwqs),
+            cpu_intensive=sum(pwq.cpu_intensive for pwq in pwqs),
+            cpu_time=sum(pwq.cpu_time for pwq in pwqs),
             overshoot=sum(pwq.overshoot for pwq in pwqs),
             chained_refused=self._gate.chained_refused,
             draining=self._gate.draining > 0 or self._supervisor.leaving,

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, final
 if TYPE_CHECKING:
     from ktrio.workqueue._attrs import WorkqueueFlags
 
-__all__ = ["PoolStatistics", "PwqStatistics", "SupervisorStatistics", "WorkStatistics", "WorkqueueStatistics"]
+__all__ = [
+    "HogStatistics",
+    "PoolStatistics",
+    "PwqStatistics",
+    "SupervisorStatistics",
+    "WorkStatistics",
+    "WorkqueueStatistics",
+]
 
 
 @final
@@ -44,6 +51,10 @@ class PwqStatistics:
     """Items accepted and not finished."""
     cm_wakeups: int
     """How often an item here fell asleep and that let the pool's next item start; always 0 if the queue is unbound."""
+    cpu_intensive: int
+    """Runs that became CPU-intensive because a step took too long, ever; always 0 if the queue is unbound."""
+    cpu_time: float
+    """Seconds that items have kept the loop, ever."""
 
 
 @final
@@ -79,6 +90,10 @@ class WorkqueueStatistics:
     """Runs that ended with an error, ever."""
     cm_wakeups: int
     """How often an item fell asleep and that let its pool's next item start (kernel: CMW); 0 if unbound."""
+    cpu_intensive: int
+    """Runs that became CPU-intensive because a step took too long, ever (kernel: CPUI); 0 if unbound."""
+    cpu_time: float
+    """Seconds that its items have kept the loop, ever: the sum of their finished steps (kernel: CPUtime)."""
     overshoot: int
     """How often a parked item came back beyond a limit because an exception was in flight."""
     chained_refused: int
@@ -124,6 +139,22 @@ class PoolStatistics:
 
 @final
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HogStatistics:
+    """How often one function kept the loop for too long.
+
+    128 functions are kept apart; those that come after them are one row, ``(others)``.
+    """
+
+    function: str
+    """Its module and qualified name."""
+    count: int
+    """Steps that took longer than `cpu_intensive_threshold`, ever."""
+    longest: float
+    """The longest of them, in seconds."""
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SupervisorStatistics:
     """What a supervisor's pools and queues are doing, and have done."""
 
@@ -137,3 +168,5 @@ class SupervisorStatistics:
     """Each queue's counts, in the order of their allocation; destroyed ones are gone."""
     chained_refused: int
     """Queueings from inside items that returned False while the supervisor was being left."""
+    hogs: tuple[HogStatistics, ...]
+    """The functions whose items kept the loop for longer than `cpu_intensive_threshold`, the most frequent first."""

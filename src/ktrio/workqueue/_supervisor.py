@@ -20,6 +20,7 @@ from ktrio.workqueue._attrs import WQ_UNBOUND, OnError, WorkqueueAttrs, Workqueu
 from ktrio.workqueue._call import Call
 from ktrio.workqueue._errors import SupervisorClosedError
 from ktrio.workqueue._gate import PATIENT_ROUNDS
+from ktrio.workqueue._hogs import CPU_INTENSIVE_THRESHOLD, Hogs
 from ktrio.workqueue._parking import current_work
 from ktrio.workqueue._pool import Pool
 from ktrio.workqueue._queue import Workqueue
@@ -43,13 +44,14 @@ class Supervisor:
     Legend: I set once · T only by the task inside `open_supervisor` · S changed only in one synchronous stretch.
     """
 
-    def __init__(self, *, cpus: int, capacity: int, idle_timeout: float) -> None:
+    def __init__(self, *, cpus: int, capacity: int, idle_timeout: float, cpu_intensive_threshold: float) -> None:
         if cpus < 1:
             raise ValueError(f"cpus must be at least 1, not {cpus}")
         if capacity < 1:
             raise ValueError(f"capacity must be at least 1, not {capacity}")
         if not idle_timeout > 0:
             raise ValueError(f"idle_timeout must be positive seconds, not {idle_timeout}")
+        self.hogs = Hogs(cpu_intensive_threshold)  # I
         self.token = trio.lowlevel.current_trio_token()  # I: of the loop that runs it
         self.capacity = capacity  # I
         self.cpus = cpus  # I
@@ -207,6 +209,7 @@ class Supervisor:
             pools=tuple(pool.statistics() for pool in self.pools),
             workqueues=tuple(wq.statistics() for wq in self._workqueues),
             chained_refused=self._refused,
+            hogs=self.hogs.statistics(),
         )
 
     def __repr__(self) -> str:
@@ -221,7 +224,11 @@ async def _raise(error: BaseException) -> NoReturn:
 
 @asynccontextmanager
 async def open_supervisor(
-    cpus: int = 1, *, capacity: int = DEFAULT_CAPACITY, idle_timeout: float = IDLE_TIMEOUT
+    cpus: int = 1,
+    *,
+    capacity: int = DEFAULT_CAPACITY,
+    idle_timeout: float = IDLE_TIMEOUT,
+    cpu_intensive_threshold: float = CPU_INTENSIVE_THRESHOLD,
 ) -> AsyncGenerator[Supervisor]:
     """``async with open_supervisor() as supervisor:`` owns pools of workers for the length of the block.
 
@@ -234,11 +241,15 @@ async def open_supervisor(
       cpus: simulated CPUs, a pool each.
       capacity: the most items each pool runs unparked at once.
       idle_timeout: seconds after which surplus idle workers end (kernel: 300 s).
+      cpu_intensive_threshold: seconds of the loop that one step of an item may take (kernel: 10 ms). One that takes
+        longer is counted and reported in the log, and in a bound pool the rest of that run holds up nobody. 0: none is.
 
     Raises:
-      ValueError: `cpus` or `capacity` below 1, `idle_timeout` not positive.
+      ValueError: `cpus` or `capacity` below 1, `idle_timeout` not positive, `cpu_intensive_threshold` negative.
       ExceptionGroup: it holds the errors of items directly, and the block's own, as a nursery would.
     """
-    supervisor = Supervisor(cpus=cpus, capacity=capacity, idle_timeout=idle_timeout)
+    supervisor = Supervisor(
+        cpus=cpus, capacity=capacity, idle_timeout=idle_timeout, cpu_intensive_threshold=cpu_intensive_threshold
+    )
     async with supervisor.own():
         yield supervisor

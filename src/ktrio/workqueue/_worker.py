@@ -18,7 +18,7 @@ frame.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Coroutine, Generator
+from collections.abc import Coroutine, Generator
 from contextvars import Context
 from types import CoroutineType, FrameType
 from typing import TYPE_CHECKING, Self, cast, final
@@ -27,7 +27,8 @@ import trio
 from trio.lowlevel import Abort, ParkingLot, enable_ki_protection
 
 from ktrio.workqueue._errors import ParkingError
-from ktrio.workqueue._outcome import report
+from ktrio.workqueue._hogs import step_was_long
+from ktrio.workqueue._outcome import refuse_other_awaitables, report
 from ktrio.workqueue._parking import workers_of_this_run
 from ktrio.workqueue._policy import WAKE_UPS_ON_BLOCK, has_place, must_yield
 from ktrio.workqueue._sensor import YIELD
@@ -57,15 +58,19 @@ class Worker:
         "_context",
         "_coro",
         "_flushers",
+        "_hog_after",
         "_home",
         "_interrupted",
+        "_now",
         "_scope",
+        "_step_began",
         "_watched",
         "_yielded",
         "adoptable",
         "asleep",
         "assigned",
         "counted",
+        "cpu_intensive",
         "dying",
         "idle_since",
         "name",
@@ -88,11 +93,14 @@ class Worker:
         self.name = f"kworker/{'' if pool.is_bound else 'u'}{pool.cpu}:{number}"  # I
         self._watched = pool.is_bound and not pool.supervisor.uses_instrument  # I: by the trampoline
         self._clock = trio.lowlevel.current_clock().current_time  # I
+        self._now = pool.supervisor.hogs.now  # I: for steps; not the time of `_clock`
+        self._hog_after = pool.supervisor.hogs.threshold  # I, seconds
         self.work: Work | None = None  # T: the item it runs
         self.assigned: Work | None = None  # S: an item chosen for it that starts parked
         self.parked = False  # S
         self.dying = False  # S: culled
         self.counted = False  # S: in nr_running while it is awake
+        self.cpu_intensive = False  # S: its run does not count
         self.asleep = False  # S: blocked inside an item of a bound pool
         self.idle_since = 0.0  # T
         self.adoptable = False  # S: started parked, and no `parked()` has adopted that yet
@@ -100,7 +108,8 @@ class Worker:
         self._flushers: ParkingLot | None = None  # S: who waits for the end of this run
         self._interrupted = False  # S
         self._burst = 0  # T: items since the loop last had its turn
-        self._burst_began = 0.0  # T
+        self._burst_began = 0.0  # T, by `_now`
+        self._step_began = 0.0  # T, by `_now`
         self._yielded = False  # T: the item gave the loop its turn
 
     # -- the worker's life
@@ -130,13 +139,14 @@ class Worker:
         """It was woken or created, and now it runs."""
         self.pool.starting -= 1
         self._burst = 0
-        self._burst_began = self._clock()
+        self._burst_began = self._step_began = self._now()
 
     async def _work_until_interrupted(self) -> None:
         fresh = True  # nothing run yet since waking: the moment to see to the reserve
         while not self._interrupted:
             if (fresh or self._watched) and self.pool.is_in_doubt and self.assigned is None:
                 await self.pool.settle_doubts()
+                self._step_began = self._now()
             work = self._next()
             if work is None:
                 await self._idle()
@@ -150,8 +160,8 @@ class Worker:
             await self._run_item(work)
             self._burst += 1
             if self._yielded:
-                self._yielded, self._burst, self._burst_began = False, 1, self._clock()
-            elif must_yield(self._burst, self._clock() - self._burst_began) and not self._interrupted:
+                self._yielded, self._burst, self._burst_began = False, 1, self._step_began
+            elif must_yield(self._burst, self._step_began - self._burst_began) and not self._interrupted:
                 await self._yield()
 
     def _next(self) -> Work | None:
@@ -198,6 +208,7 @@ class Worker:
         except BaseException as error:
             self._end(work)
             report(self.pwq, work, error)
+            self._step_began = self._now()
         else:
             self._end(work)
             if work._call is not None:
@@ -224,6 +235,14 @@ class Worker:
         pwq = self.pwq
         if self._coro is not None:
             self._leave_coro(self._coro)
+        now = self._now()
+        seconds, self._step_began = now - self._step_began, now  # the next item's first step begins here
+        pwq.cpu_time += seconds
+        if seconds > self._hog_after:
+            step_was_long(self, work, seconds, is_last=True)
+            self._step_began = self._now()
+        if self.cpu_intensive:
+            self.pool.clear_cpu_intensive(self)
         if self.counted:
             self.pool.finishing += 1
         self.work = work._worker = None
@@ -318,9 +337,9 @@ class Worker:
         message = self._context.run(self._first_step)
         self.task.context = self._context
         self._yielded = True
-        if self._watched:
-            if message is not YIELD:
-                self.pool.fell_asleep(self)
+        self._step_ended()
+        if self._watched and message is not YIELD:
+            self.pool.fell_asleep(self)
         elif self.pool.worklist:
             self.pool.kick(more=WAKE_UPS_ON_BLOCK)
         return message
@@ -332,9 +351,7 @@ class Worker:
         except StopIteration as error:
             raise RuntimeError(f"{self.work!r} raised StopIteration") from error
         if type(result) is not CoroutineType and not isinstance(result, Coroutine):
-            if isinstance(result, AsyncGenerator | Awaitable):
-                kind = "an async generator" if isinstance(result, AsyncGenerator) else "an awaitable, not a coroutine"
-                raise TypeError(f"{self.work!r} gave {kind}: an item is an async function without yield")
+            refuse_other_awaitables(self.work, result)
             raise StopIteration(result)
         self._coro = coro = cast("ItemCoroutine", result)
         return resume(coro, None)
@@ -342,17 +359,21 @@ class Worker:
     def send(self, value: object) -> object:
         """Every later step."""
         assert self._coro is not None
-        if self._watched:
-            return self._send_watched(self._coro, value)
-        return resume(self._coro, value)
-
-    def _send_watched(self, coro: ItemCoroutine, value: object) -> object:
-        if self.asleep:
+        self._step_began = self._now()
+        if self.asleep:  # not if an instrument is the sensor: it has said so before this step
             self.pool.woke_up(self)
-        message = resume(coro, value)
-        if message is not YIELD:
+        message = resume(self._coro, value)
+        self._step_ended()
+        if self._watched and message is not YIELD:
             self.pool.fell_asleep(self)
         return message
+
+    def _step_ended(self) -> None:
+        """A step has ended in an await; the last one of a run ends in `_end`."""
+        seconds = self._now() - self._step_began
+        self.pwq.cpu_time += seconds
+        if seconds > self._hog_after and self.work is not None:
+            step_was_long(self, self.work, seconds, is_last=False)
 
     def throw(self, error: BaseException) -> object:
         """Part of the protocol of awaitables; Trio itself never throws."""
@@ -376,5 +397,4 @@ class Worker:
         return getattr(self._coro, "cr_await", None)
 
     def __repr__(self) -> str:
-        doing = repr(self.work) if self.work is not None else "idle"
-        return f"<Worker {self.name} {doing}>"
+        return f"<Worker {self.name} {self.work or 'idle'}>"

@@ -1,0 +1,114 @@
+"""Who keeps the loop? Every step of an item is timed, and the long ones are counted, named and reported.
+
+A *step* is what an item does from one await that gives up the loop to the next. One that takes longer than the
+threshold is the work of a *hog*: nobody else had a turn meanwhile, whatever pool the item runs in. The kernel looks at
+ticks and only at pools that manage concurrency; we see every step, but only once it is over.
+
+* Each long step is counted in a table, by function. The report in the log comes at the 4th, 5th, 7th, 11th, 19th …:
+  whoever is slow once is not worth a line, and whoever always is does not fill the log (kernel:
+  ``wq_cpu_intensive_report``).
+* In a bound pool the run is from then on *CPU-intensive*: it does not count in `nr_running`, so it holds up nobody
+  (kernel: ``wq_worker_tick``, which sets ``WORKER_CPU_INTENSIVE``). Its queue counts it in `cpu_intensive`, once per
+  run.
+
+Steps are timed by the clock that runs: by `time.perf_counter` under Trio's own clock, which is that plus an offset and
+three times as dear, and else by the clock of the run. Under a `trio.testing.MockClock` jumping it is burning CPU.
+
+The worker reads it once after each item, which it must do anyway to know when to give up the loop, and twice more for
+each step that ends in an await. So an item that never awaits pays nothing for being timed.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, cast, final
+
+import trio
+
+from ktrio.workqueue._policy import must_report_hog
+from ktrio.workqueue._statistics import HogStatistics
+
+if TYPE_CHECKING:
+    from ktrio.workqueue._work import Work
+    from ktrio.workqueue._worker import Worker
+
+__all__ = ["CPU_INTENSIVE_THRESHOLD", "Hogs", "step_clock", "step_was_long"]
+
+log = logging.getLogger("ktrio.workqueue")
+
+# Seconds (kernel: wq_cpu_intensive_thresh_us, 10 000 µs).
+CPU_INTENSIVE_THRESHOLD: Final = 0.010
+# Functions kept apart (kernel: WCI_MAX_ENTS). Those that come when the table is full are counted together.
+MAX_FUNCTIONS: Final = 128
+OTHERS: Final = "(others)"
+
+
+def step_clock() -> Callable[[], float]:
+    """What to time steps by in this run of the loop, in seconds."""
+    clock = trio.lowlevel.current_clock()
+    # The class has no public name. Should it be called something else one day, its `current_time` does as well.
+    return time.perf_counter if type(clock).__name__ == "SystemClock" else clock.current_time
+
+
+@final
+class Hogs:
+    """The long steps of one supervisor's items, by function.
+
+    Legend: I set once · S changed only in one synchronous stretch.
+    """
+
+    __slots__ = ("_table", "now", "threshold")
+
+    def __init__(self, threshold: float) -> None:
+        if not threshold >= 0:
+            raise ValueError(f"cpu_intensive_threshold must be seconds, or 0 for never, not {threshold}")
+        self.threshold = threshold or float("inf")  # I, seconds
+        self.now = step_clock()  # I
+        self._table: dict[str, tuple[int, float]] = {}  # S: how often, and the longest in seconds
+
+    def note(self, work: Work, seconds: float) -> None:
+        """Count a long step, and report it if it is time to."""
+        function = _name_of(work._fn)
+        if function not in self._table and len(self._table) >= MAX_FUNCTIONS:
+            function = OTHERS
+        count, longest = self._table.get(function, (0, 0.0))
+        count += 1
+        self._table[function] = count, max(longest, seconds)
+        if must_report_hog(count):
+            log.warning(
+                "%s kept the loop for more than %g ms %d times, now for %.0f ms (%r): let it run in a thread "
+                "(trio.to_thread.run_sync, or a plain function on a WQ_CPU_INTENSIVE queue), or put checkpoints into "
+                "it; on a bound queue consider WQ_CPU_INTENSIVE or WQ_UNBOUND",
+                function,
+                self.threshold * 1000,
+                count,
+                seconds * 1000,
+                work,
+            )
+
+    def statistics(self) -> tuple[HogStatistics, ...]:
+        """The counts of this moment, the most frequent first."""
+        rows = sorted(self._table.items(), key=lambda row: row[1], reverse=True)
+        return tuple(HogStatistics(function=name, count=count, longest=longest) for name, (count, longest) in rows)
+
+
+def step_was_long(worker: Worker, work: Work, seconds: float, *, is_last: bool) -> None:
+    """A step of `work` took longer than the threshold; if it was not the run's last, the run goes on."""
+    pool = worker.pool
+    if pool.is_bound and not worker.cpu_intensive:
+        worker.pwq.cpu_intensive += 1
+        if not is_last:
+            pool.set_cpu_intensive(worker)
+            pool.kick()
+    pool.supervisor.hogs.note(work, seconds)
+
+
+def _name_of(fn: Callable[..., object]) -> str:  # type: ignore[explicit-any]
+    """Of the function itself: all its partials, and its methods' objects, are one."""
+    while isinstance(fn, functools.partial):
+        fn = cast("Callable[..., object]", fn.func)  # type: ignore[explicit-any]
+    named = fn if hasattr(fn, "__qualname__") else type(fn)
+    return f"{getattr(named, '__module__', None) or 'builtins'}.{named.__qualname__}"
