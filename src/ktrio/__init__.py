@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ktrio.server.lifecycle import Server, ServerStatistics
     from ktrio.server.options import ServerOptions
     from ktrio.workqueue import (
+        WQ_CPU_INTENSIVE,
         WQ_UNBOUND,
         Supervisor,
         Work,
@@ -100,6 +101,7 @@ _EXPORTS = {
     "Timeouts": "ktrio.net.deadlines",
     "UnixAddress": "ktrio.net.addresses",
     "VersionNotSupported": "ktrio.http.errors",
+    "WQ_CPU_INTENSIVE": "ktrio.workqueue",
     "WQ_UNBOUND": "ktrio.workqueue",
     "Work": "ktrio.workqueue",
     "Workqueue": "ktrio.workqueue",
@@ -117,6 +119,7 @@ _EXPORTS = {
 
 __all__ = [
     "STREAM_TIMEOUTS",
+    "WQ_CPU_INTENSIVE",
     "WQ_UNBOUND",
     "AddressError",
     "BadRequest",

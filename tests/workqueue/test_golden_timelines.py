@@ -11,7 +11,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from ktrio.workqueue import Work
+from ktrio.workqueue import WQ_CPU_INTENSIVE, Work, WorkqueueFlags
 from tests.workqueue.conftest import SENSORS, alloc_bound, bound_pool, open_with, run_bounded
 
 RUNS = 30
@@ -65,6 +65,21 @@ ONE = """
 50 w2 wakes up and finishes
 """
 
+# "w1 and w2 are queued to a different wq q1 which has WQ_CPU_INTENSIVE set". In the document both start at 5, on what
+# CPUs there are; here there is one, and w2 has it when w1 sleeps.
+CPU_INTENSIVE = """
+ 0 w0 starts and burns CPU
+ 5 w0 sleeps
+ 5 w1 starts and burns CPU
+10 w1 sleeps
+10 w2 starts and burns CPU
+15 w2 sleeps
+15 w0 wakes up and burns CPU
+20 w0 finishes
+20 w1 wakes up and finishes
+25 w2 wakes up and finishes
+"""
+
 Outcome = tuple[tuple[str, ...], int, int, int]
 
 
@@ -72,8 +87,11 @@ def lines(table: str) -> tuple[str, ...]:
     return tuple(line.strip() for line in table.strip().splitlines())
 
 
-async def play(clock: MockClock, sensor: str, max_active: int) -> Outcome:
-    """Run the example: its events with their times in ms, workers created, items moved on by a sleeper, nr_running."""
+async def play(clock: MockClock, sensor: str, max_active: int, q1_flags: WorkqueueFlags | None = None) -> Outcome:
+    """Run the example: its events with their times in ms, workers created, items moved on by a sleeper, nr_running.
+
+    With `q1_flags` w1 and w2 go to a second queue, which has these flags.
+    """
     events: list[str] = []
 
     def note(event: str) -> None:
@@ -94,13 +112,14 @@ async def play(clock: MockClock, sensor: str, max_active: int) -> Outcome:
 
     async with open_with(sensor)() as supervisor:
         wq = alloc_bound(supervisor, max_active=max_active)
+        q1 = wq if q1_flags is None else supervisor.alloc_workqueue("q1", q1_flags, max_active=max_active)
         begin = trio.current_time() * 1000
-        for name in SCRIPTS:
-            wq.queue_work(Work(body, name, name=name))
+        for name, queue in zip(SCRIPTS, (wq, q1, q1), strict=True):
+            queue.queue_work(Work(body, name, name=name))
         await wq.flush()
-        pool, books = bound_pool(supervisor), wq.statistics()
-        assert books.cm_wakeups == sum(pwq.cm_wakeups for pwq in books.pwqs)
-        return tuple(events), pool.created, books.cm_wakeups, pool.nr_running
+        await q1.flush()
+        pool, books = bound_pool(supervisor), supervisor.statistics().workqueues
+        return tuple(events), pool.created, sum(queue.cm_wakeups for queue in books), pool.nr_running
 
 
 @pytest.mark.parametrize("sensor", SENSORS)
@@ -115,3 +134,14 @@ def test_the_kernels_timeline(max_active: int, table: str, workers: int, cm_wake
         clock = MockClock(autojump_threshold=0)
         outcomes[run_bounded(partial(play, clock, sensor, max_active), clock=clock)] += 1
     assert outcomes == {(lines(table), workers, cm_wakeups, 0): RUNS}
+
+
+@pytest.mark.parametrize("sensor", SENSORS)
+@pytest.mark.parametrize("max_active", [0, 2])
+def test_the_kernels_timeline_with_cpu_intensive_items(max_active: int, sensor: str) -> None:
+    """Invariants 35 and 61: w1 does not count, so w2's start waits for no sleeper, and only w0's sleep is a CMW."""
+    outcomes: Counter[Outcome] = Counter()
+    for _ in range(RUNS):
+        clock = MockClock(autojump_threshold=0)
+        outcomes[run_bounded(partial(play, clock, sensor, max_active, WQ_CPU_INTENSIVE), clock=clock)] += 1
+    assert outcomes == {(lines(CPU_INTENSIVE), 4, 1, 0): RUNS}

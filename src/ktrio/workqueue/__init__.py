@@ -16,6 +16,7 @@ The words, which are the kernel's:
 """
 
 from ktrio.workqueue._attrs import (
+    WQ_CPU_INTENSIVE,
     WQ_DFL_ACTIVE,
     WQ_MAX_ACTIVE,
     WQ_UNBOUND,
@@ -45,6 +46,7 @@ from ktrio.workqueue._supervisor import Supervisor, open_supervisor
 from ktrio.workqueue._work import Work
 
 __all__ = [
+    "WQ_CPU_INTENSIVE",
     "WQ_DFL_ACTIVE",
     "WQ_MAX_ACTIVE",
     "WQ_UNBOUND",

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Literal, TypeAlias, final
 if TYPE_CHECKING:
     from ktrio.workqueue._work import Work
 
-__all__ = ["WQ_DFL_ACTIVE", "WQ_MAX_ACTIVE", "WQ_UNBOUND", "OnError", "WorkqueueAttrs", "WorkqueueFlags"]
+__all__ = [
+    "WQ_CPU_INTENSIVE",
+    "WQ_DFL_ACTIVE",
+    "WQ_MAX_ACTIVE",
+    "WQ_UNBOUND",
+    "OnError",
+    "WorkqueueAttrs",
+    "WorkqueueFlags",
+]
 
 
 class WorkqueueFlags(enum.Flag):
@@ -18,10 +26,15 @@ class WorkqueueFlags(enum.Flag):
 
     WQ_UNBOUND = enum.auto()
     """No concurrency management: every item starts at once, up to `max_active` (kernel: ``WQ_UNBOUND``)."""
+    WQ_CPU_INTENSIVE = enum.auto()
+    """Its items hold up nobody while they run, and plain functions run in threads (kernel: ``WQ_CPU_INTENSIVE``)."""
 
 
 WQ_UNBOUND = WorkqueueFlags.WQ_UNBOUND
 """The flag of a queue without concurrency management: every item starts at once, up to `max_active`."""
+
+WQ_CPU_INTENSIVE = WorkqueueFlags.WQ_CPU_INTENSIVE
+"""The flag of a bound queue whose items do not count in `nr_running` while they run; without effect if unbound."""
 
 WQ_DFL_ACTIVE = 256
 """Items active at once on each simulated CPU where the caller says 0; the kernel's own default until 6.12."""

@@ -29,6 +29,7 @@ import trio
 from trio.lowlevel import Abort, enable_ki_protection
 
 from ktrio.workqueue._errors import ParkingError
+from ktrio.workqueue._policy import has_place
 
 if TYPE_CHECKING:
     from ktrio.workqueue._work import Work
@@ -124,7 +125,7 @@ class Parking:
 
     @enable_ki_protection
     async def __aenter__(self) -> None:
-        self._worker.park()
+        _park(self._worker)
 
     @enable_ki_protection
     async def __aexit__(
@@ -132,14 +133,53 @@ class Parking:
     ) -> None:
         worker = self._worker
         if error is not None:
-            worker.force_return()  # P4
-        elif not worker.return_nowait():
+            _force_return(worker)  # P4
+        elif not _return_nowait(worker):
             if self._insists:
-                worker.force_return()  # P9
+                _force_return(worker)  # P9
                 return
             if self.before_wait is not None:
                 self.before_wait()
             await _wait_for_return(worker)
+
+
+def _park(worker: Worker) -> None:
+    """Give back slot and place to whoever waits for them (P1); or adopt a parked start (P8)."""
+    if worker.adoptable:
+        worker.adoptable = False
+        return
+    if worker.parked:
+        raise ParkingError(f"{worker.work!r} is parked already")
+    pool, pwq = worker.pool, worker.pwq
+    worker.parked = True
+    pwq.parked += 1
+    pool.parked += 1
+    pool.occupied -= 1
+    pwq.release_slot()
+    if pool.worklist:
+        pool.kick()
+
+
+def _return_nowait(worker: Worker) -> bool:
+    """Come back at once if slot and place are free and nobody is in line for either (P2)."""
+    pool = worker.pool
+    # In a bound pool items may wait though there are places; one that comes back is not held up by them (P3).
+    is_behind = bool(pool.returners if pool.is_bound else pool.worklist)
+    if is_behind or not has_place(pool.occupied, pool.capacity) or not worker.pwq.take_slot_nowait():
+        return False
+    worker.returned()
+    return True
+
+
+def _force_return(worker: Worker, *, has_slot: bool = False) -> None:
+    """Come back without asking, because an exception is in flight (P4)."""
+    pool, pwq = worker.pool, worker.pwq
+    worker.adoptable = False
+    if not has_slot:
+        pwq.nr_active += 1
+    worker.returned()
+    if pwq.nr_active > pwq.wq.max_active or pool.occupied > pool.capacity:
+        pwq.overshoot += 1
 
 
 async def _wait_for_return(worker: Worker) -> None:
@@ -147,7 +187,7 @@ async def _wait_for_return(worker: Worker) -> None:
 
     def abort(_raise_cancel: object) -> Abort:
         worker.pwq.leave_line(token)
-        worker.force_return(has_slot=token.has_slot)  # P4: whoever is cancelled while waiting to come back is back
+        _force_return(worker, has_slot=token.has_slot)  # P4: whoever is cancelled while waiting to come back is back
         return Abort.SUCCEEDED
 
     await trio.lowlevel.wait_task_rescheduled(abort)

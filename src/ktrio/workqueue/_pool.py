@@ -156,10 +156,10 @@ class Pool:
             self._admit_returners(past_items=not may_run)
         if not (may_run and self.worklist) or self.ending or not has_place(self.occupied, self.capacity):
             return None
-        if self.is_bound:
-            self.count_in(worker)
         entry, _ = self.worklist.popitem(last=False)
         assert type(entry) is not ReturnToken  # admitted above while there is a place
+        if self.is_bound:
+            self.count_in(worker, entry)
         self.occupied += 1
         if self.returners:
             self._admit_returners(past_items=self.is_bound)
@@ -191,11 +191,13 @@ class Pool:
 
     # -- concurrency management, if the pool is bound: who counts, and who of those is awake
 
-    def count_in(self, worker: Worker) -> None:
-        """It is about to run an item, and counts (kernel: it clears ``WORKER_PREP``)."""
+    def count_in(self, worker: Worker, work: Work) -> None:
+        """It is about to run an item, and counts (kernel: it clears ``WORKER_PREP``) unless that is CPU-intensive."""
         if not worker.counted:
             worker.counted = True
             self.nr_running += 1
+        if work._pwq is not None and work._pwq.is_cpu_intensive:
+            self.set_cpu_intensive(worker)
 
     def count_out(self, worker: Worker) -> None:
         """It runs nothing any more."""
@@ -227,16 +229,17 @@ class Pool:
             self.nr_running += 1
 
     def set_cpu_intensive(self, worker: Worker) -> None:
-        """Its run does not count any more (kernel: it sets ``WORKER_CPU_INTENSIVE``)."""
+        """Its run does not count, or not any more (kernel: it sets ``WORKER_CPU_INTENSIVE``)."""
         worker.cpu_intensive = True
         if worker.counted:
             worker.counted = False
             self.nr_running -= not worker.asleep
 
     def clear_cpu_intensive(self, worker: Worker) -> None:
-        """That run has ended, and its worker counts again."""
+        """That run has ended, awake as every run; its worker counts again."""
         worker.cpu_intensive = False
-        self.count_in(worker)
+        worker.counted = True
+        self.nr_running += 1
 
     @property
     def is_in_doubt(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, final
 
+from ktrio.workqueue._attrs import WQ_CPU_INTENSIVE
 from ktrio.workqueue._parking import ReturnToken
 from ktrio.workqueue._policy import has_slot
 from ktrio.workqueue._statistics import PwqStatistics
@@ -38,6 +39,7 @@ class PoolWorkqueue:
         "failed",
         "in_flight",
         "inactive",
+        "is_cpu_intensive",
         "nr_active",
         "overshoot",
         "parked",
@@ -49,6 +51,7 @@ class PoolWorkqueue:
     def __init__(self, wq: Workqueue, pool: Pool) -> None:
         self.wq = wq  # I
         self.pool = pool  # I
+        self.is_cpu_intensive = pool.is_bound and WQ_CPU_INTENSIVE in wq.flags  # I: its items never count in nr_running
         self.nr_active = 0  # S: slots taken
         self.inactive: OrderedDict[Work | ReturnToken, None] = OrderedDict()  # S: oldest first
         self.in_flight = 0  # S: accepted, not finished

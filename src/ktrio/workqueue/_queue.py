@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack, final, overload
 import trio
 from trio.lowlevel import current_trio_token, enable_ki_protection, in_trio_run
 
-from ktrio.workqueue._attrs import WorkqueueAttrs, effective_max_active
+from ktrio.workqueue._attrs import WorkqueueAttrs, WorkqueueFlags, effective_max_active
 from ktrio.workqueue._call import Call
 from ktrio.workqueue._errors import BusyError, DeadlockError, SupervisorClosedError
 from ktrio.workqueue._flush import ColourLine
@@ -52,6 +52,11 @@ class Workqueue:
     def name(self) -> str:
         """The name it was allocated with."""
         return self._attrs.name
+
+    @property
+    def flags(self) -> WorkqueueFlags:
+        """What it was allocated with."""
+        return self._attrs.flags
 
     @property
     def cpus(self) -> int:
@@ -216,7 +221,7 @@ class Workqueue:
             pwq.promote()
 
     def withdrawn(self, work: Work) -> None:
-        """A pending queueing will never run: close its books and tell whoever handed it over."""
+        """A pending queueing will never run: close its books."""
         colour, work._colour, work._context = work._colour, None, None
         flushers, work._flushers = work._flushers, None
         if colour is not None:
@@ -228,6 +233,10 @@ class Workqueue:
                 flushers.unpark_all()
         if work._call is not None:
             work._call.settle_unfinished("was discarded before it began")
+        self.discarded(work)
+
+    def discarded(self, work: Work) -> None:
+        """A queueing has not run and never will: tell whoever handed it over."""
         if work._on_discard is not None:
             try:
                 call(work._on_discard)
@@ -265,7 +274,7 @@ class Workqueue:
         started, completed = sum(pwq.started for pwq in pwqs), sum(pwq.completed for pwq in pwqs)
         return WorkqueueStatistics(
             name=self.name,
-            flags=self._attrs.flags,
+            flags=self.flags,
             max_active=self.max_active,
             nr_active=sum(pwq.nr_active for pwq in pwqs),
             inactive=sum(len(pwq.inactive) for pwq in pwqs),

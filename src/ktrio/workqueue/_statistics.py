@@ -170,3 +170,5 @@ class SupervisorStatistics:
     """Queueings from inside items that returned False while the supervisor was being left."""
     hogs: tuple[HogStatistics, ...]
     """The functions whose items kept the loop for longer than `cpu_intensive_threshold`, the most frequent first."""
+    threads: int
+    """Threads that run plain functions of `WQ_CPU_INTENSIVE` queues, of at most `thread_limit`."""

@@ -26,6 +26,7 @@ from ktrio.workqueue._pool import Pool
 from ktrio.workqueue._queue import Workqueue
 from ktrio.workqueue._sensor import InstrumentSensor, trampoline_works
 from ktrio.workqueue._statistics import SupervisorStatistics
+from ktrio.workqueue._threads import thread_limiter
 
 __all__ = ["DEFAULT_CAPACITY", "IDLE_TIMEOUT", "Supervisor", "open_supervisor"]
 
@@ -44,7 +45,15 @@ class Supervisor:
     Legend: I set once · T only by the task inside `open_supervisor` · S changed only in one synchronous stretch.
     """
 
-    def __init__(self, *, cpus: int, capacity: int, idle_timeout: float, cpu_intensive_threshold: float) -> None:
+    def __init__(
+        self,
+        *,
+        cpus: int,
+        capacity: int,
+        idle_timeout: float,
+        cpu_intensive_threshold: float,
+        thread_limit: int | None,
+    ) -> None:
         if cpus < 1:
             raise ValueError(f"cpus must be at least 1, not {cpus}")
         if capacity < 1:
@@ -52,6 +61,7 @@ class Supervisor:
         if not idle_timeout > 0:
             raise ValueError(f"idle_timeout must be positive seconds, not {idle_timeout}")
         self.hogs = Hogs(cpu_intensive_threshold)  # I
+        self.thread_limiter = thread_limiter(thread_limit)  # I
         self.token = trio.lowlevel.current_trio_token()  # I: of the loop that runs it
         self.capacity = capacity  # I
         self.cpus = cpus  # I
@@ -157,7 +167,8 @@ class Supervisor:
         Args:
           name: for messages, statistics and `repr`.
           flags: 0 asks for a bound queue, as in the kernel: on each simulated CPU a new item starts only while those
-            that have begun are asleep. `WQ_UNBOUND`: every item starts at once, up to `max_active`.
+            that have begun are asleep. `WQ_UNBOUND`: every item starts at once, up to `max_active`. `WQ_CPU_INTENSIVE`,
+            for bound queues: its items hold up nobody while they run, and its plain functions run in threads.
           max_active: items that may be active at once on each simulated CPU; 0 means 256, at most 65 536.
           on_error: what happens to an item's exception. ``"raise"``: it cancels the supervisor and leaves its block. A
             plain function ``(work, error)``: it is called instead, after the books of that run were closed.
@@ -210,6 +221,7 @@ class Supervisor:
             workqueues=tuple(wq.statistics() for wq in self._workqueues),
             chained_refused=self._refused,
             hogs=self.hogs.statistics(),
+            threads=self.thread_limiter.borrowed_tokens,
         )
 
     def __repr__(self) -> str:
@@ -229,6 +241,7 @@ async def open_supervisor(
     capacity: int = DEFAULT_CAPACITY,
     idle_timeout: float = IDLE_TIMEOUT,
     cpu_intensive_threshold: float = CPU_INTENSIVE_THRESHOLD,
+    thread_limit: int | None = None,
 ) -> AsyncGenerator[Supervisor]:
     """``async with open_supervisor() as supervisor:`` owns pools of workers for the length of the block.
 
@@ -243,13 +256,20 @@ async def open_supervisor(
       idle_timeout: seconds after which surplus idle workers end (kernel: 300 s).
       cpu_intensive_threshold: seconds of the loop that one step of an item may take (kernel: 10 ms). One that takes
         longer is counted and reported in the log, and in a bound pool the rest of that run holds up nobody. 0: none is.
+      thread_limit: threads that run plain functions of `WQ_CPU_INTENSIVE` queues at once, of all these queues together;
+        None means as many as the process may use CPUs.
 
     Raises:
-      ValueError: `cpus` or `capacity` below 1, `idle_timeout` not positive, `cpu_intensive_threshold` negative.
+      ValueError: `cpus`, `capacity` or `thread_limit` below 1, `idle_timeout` not positive, `cpu_intensive_threshold`
+        negative.
       ExceptionGroup: it holds the errors of items directly, and the block's own, as a nursery would.
     """
     supervisor = Supervisor(
-        cpus=cpus, capacity=capacity, idle_timeout=idle_timeout, cpu_intensive_threshold=cpu_intensive_threshold
+        cpus=cpus,
+        capacity=capacity,
+        idle_timeout=idle_timeout,
+        cpu_intensive_threshold=cpu_intensive_threshold,
+        thread_limit=thread_limit,
     )
     async with supervisor.own():
         yield supervisor

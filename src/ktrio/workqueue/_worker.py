@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Self, cast, final
 import trio
 from trio.lowlevel import Abort, ParkingLot, enable_ki_protection
 
-from ktrio.workqueue._errors import ParkingError
 from ktrio.workqueue._hogs import step_was_long
 from ktrio.workqueue._outcome import refuse_other_awaitables, report
 from ktrio.workqueue._parking import workers_of_this_run
-from ktrio.workqueue._policy import WAKE_UPS_ON_BLOCK, has_place, must_yield
+from ktrio.workqueue._policy import WAKE_UPS_ON_BLOCK, must_yield
 from ktrio.workqueue._sensor import YIELD
+from ktrio.workqueue._threads import begin_cpu_intensive
 from ktrio.workqueue._unprotected import ItemCoroutine, call, resume
 from ktrio.workqueue._work import Pending, Work
 
@@ -171,7 +171,7 @@ class Worker:
         if work is None:
             return self.pool.take(self)
         if self.pool.is_bound:
-            self.pool.count_in(self)
+            self.pool.count_in(self, work)
         self.assigned = None
         work._worker_to_be = None
         self.parked = self.adoptable = True
@@ -279,48 +279,12 @@ class Worker:
             self._flushers = ParkingLot()
         return self._flushers
 
-    # -- parking: the rules are in ktrio.workqueue._parking
-
-    def park(self) -> None:
-        """Give back slot and place to whoever waits for them (P1); or adopt a parked start (P8)."""
-        if self.adoptable:
-            self.adoptable = False
-            return
-        if self.parked:
-            raise ParkingError(f"{self.work!r} is parked already")
-        self.parked = True
-        self.pwq.parked += 1
-        self.pool.parked += 1
-        self.pool.occupied -= 1
-        self.pwq.release_slot()
-        if self.pool.worklist:
-            self.pool.kick()
-
-    def return_nowait(self) -> bool:
-        """Come back at once if slot and place are free and nobody is in line for either (P2)."""
-        pool = self.pool
-        # In a bound pool items may wait though there are places; one that comes back is not held up by them (P3).
-        is_behind = bool(pool.returners if pool.is_bound else pool.worklist)
-        if is_behind or not has_place(pool.occupied, pool.capacity) or not self.pwq.take_slot_nowait():
-            return False
-        self.returned()
-        return True
-
     def returned(self) -> None:
-        """It holds a slot, and now it takes its place."""
+        """It comes back from being parked: it holds a slot, and now it takes its place (`ktrio.workqueue._parking`)."""
         self.parked = False
         self.pwq.parked -= 1
         self.pool.parked -= 1
         self.pool.occupied += 1
-
-    def force_return(self, *, has_slot: bool = False) -> None:
-        """Come back without asking, because an exception is in flight (P4)."""
-        self.adoptable = False
-        if not has_slot:
-            self.pwq.nr_active += 1
-        self.returned()
-        if self.pwq.nr_active > self.pwq.wq.max_active or self.pool.occupied > self.pool.capacity:
-            self.pwq.overshoot += 1
 
     # -- the awaitable: Trio's sends go to the item's coroutine
 
@@ -347,7 +311,8 @@ class Worker:
     def _first_step(self) -> object:
         assert self.work is not None
         try:
-            result = call(self.work._fn, *self.work._args)
+            work = self.work
+            result = call(work._fn, *work._args) if not self.cpu_intensive else begin_cpu_intensive(self, work)
         except StopIteration as error:
             raise RuntimeError(f"{self.work!r} raised StopIteration") from error
         if type(result) is not CoroutineType and not isinstance(result, Coroutine):
