@@ -25,7 +25,16 @@ if TYPE_CHECKING:
         VersionNotSupported,
     )
     from ktrio.http.headers import Headers
-    from ktrio.http.messages import BodyWriter, FileRange, Handler, Request, RequestBody, Response, SendBytes
+    from ktrio.http.messages import (
+        BodyWriter,
+        FileRange,
+        FileRanges,
+        Handler,
+        Request,
+        RequestBody,
+        Response,
+        SendBytes,
+    )
     from ktrio.http.policy import Limits
     from ktrio.net.addresses import FdAddress, TcpAddress, UnixAddress, url_of
     from ktrio.net.connection import Connection, ConnectionProtocol, ProtocolFactory
@@ -67,6 +76,7 @@ _EXPORTS = {
     "ExpectationFailed": "ktrio.http.errors",
     "FdAddress": "ktrio.net.addresses",
     "FileRange": "ktrio.http.messages",
+    "FileRanges": "ktrio.http.messages",
     "Handler": "ktrio.http.messages",
     "HeadTooLarge": "ktrio.http.errors",
     "Headers": "ktrio.http.headers",
@@ -134,6 +144,7 @@ __all__ = [
     "ExpectationFailed",
     "FdAddress",
     "FileRange",
+    "FileRanges",
     "Handler",
     "HeadTooLarge",
     "Headers",

@@ -109,6 +109,29 @@ def test_curl_sees_a_304_for_what_it_has(run: Run, url: str, tmp_path: Path) -> 
         assert again.stdout == b"304"
 
 
+@pytest.mark.parametrize("kept", [1, 100_000, 4_000_000])
+def test_curl_resumes_a_download(run: Run, url: str, site: Path, tmp_path: Path, kept: int) -> None:
+    (tmp_path / "got").write_bytes((site / "big.bin").read_bytes()[:kept])
+    ran = run("curl", "-sSf", "-C", "-", "-o", "got", "-w", "%{http_code}", f"{url}/big.bin")
+    assert (ran.returncode, ran.stdout) == (0, b"206")
+    assert filecmp.cmp(site / "big.bin", tmp_path / "got", shallow=False)
+
+
+def test_curl_gets_several_parts(run: Run, url: str, site: Path) -> None:
+    ran = run("curl", "-sSf", "-r", "0-9,2000000-2000009", f"{url}/big.bin")
+    content = (site / "big.bin").read_bytes()
+    assert ran.returncode == 0
+    assert content[:10] in ran.stdout
+    assert content[2_000_000:2_000_010] in ran.stdout
+
+
+def test_wget_resumes_a_download(run: Run, url: str, site: Path, tmp_path: Path) -> None:
+    (tmp_path / "big.bin").write_bytes((site / "big.bin").read_bytes()[:1_000_000])
+    ran = run("wget", "--continue", "--no-verbose", f"{url}/big.bin")
+    assert ran.returncode == 0
+    assert filecmp.cmp(site / "big.bin", tmp_path / "big.bin", shallow=False)
+
+
 def test_curl_posting_is_refused_with_405(run: Run, url: str) -> None:
     # A body above 1 KiB that announces itself with Expect: 100-continue
     ran = run("curl", "-sS", "-o", "out", "-w", "%{http_code}", "--data-binary", "x" * 2000, f"{url}/big.bin")

@@ -10,14 +10,8 @@ from pathlib import Path
 import pytest
 import trio
 
-from ktrio.handlers.files import (
-    etag_of,
-    files,
-    is_racy,
-    last_modified_of,
-    location_with_slash,
-    refusal_of_method,
-)
+from ktrio.handlers._representation import etag_of, is_racy, last_modified_of
+from ktrio.handlers.files import files, location_with_slash, refusal_of_method
 from ktrio.http.messages import FileRange
 
 # A file touched then is settled now: 2001-09-09T01:46:40Z, and an hour later.

@@ -351,9 +351,11 @@ async def test_what_a_handler_does_not_read_stays_with_its_peer(start_http, conn
     client = await connect(await start_http(handler, limits=Limits(body_bytes=1 << 40)))
     await client.send(sized(64 << 20))
     sent = await push(client, b"x" * 64 * KIB)
-    assert got <= taken * 64 * KIB
+    read = got
+    assert read <= taken * 64 * KIB
+    sent += await push(client, b"x" * 64 * KIB)  # the kernel may make a little more room, the server none
+    assert got == read
     assert sent - got < 24 << 20  # what a loopback connection's two buffers hold
-    assert await push(client, b"x" * 64 * KIB) == 0
     gate.set()
     while sent < 64 << 20:
         sent += await client.sock.send(b"x" * min(64 * KIB, (64 << 20) - sent))

@@ -16,6 +16,8 @@ _SENTENCES: Final = {
     403: "This is here, but the server has no permission to read it.",
     404: "There is nothing at this address.",
     405: "Files are only given out here: GET and HEAD work.",
+    412: "This has changed, or is not what the request takes it for.",
+    416: "No part of what was asked for lies within this file.",
     501: "This server does not know that method.",
     503: "The server has too many files open. Try again in a moment.",
 }

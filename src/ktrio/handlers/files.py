@@ -10,12 +10,9 @@ request. HEAD is answered exactly as GET: the protocol leaves the body out and c
 
 from __future__ import annotations
 
-import hashlib
-import math
 import os
 import time
 from collections.abc import Callable, Iterable
-from functools import lru_cache
 from typing import Final, final
 from urllib.parse import quote
 
@@ -23,23 +20,16 @@ import trio
 
 from ktrio.handlers._errors import ALLOWED, error_page, page_response
 from ktrio.handlers._folder import paced, read_folder
-from ktrio.handlers._tree import Kind, Opened, PathError, RootError, Tree
+from ktrio.handlers._representation import respond_with_file
+from ktrio.handlers._tree import Kind, PathError, RootError, Tree
 from ktrio.handlers.listing import quote_name, render_listing
-from ktrio.http.conditional import evaluate
-from ktrio.http.dates import format_http_date
 from ktrio.http.errors import HttpError
 from ktrio.http.headers import Headers
-from ktrio.http.media_types import media_type_of
-from ktrio.http.messages import FileRange, Handler, Request, Response
+from ktrio.http.messages import Handler, Request, Response
 from ktrio.http.policy import KNOWN_METHODS
 from ktrio.http.target import decode_path, is_hidden, is_plain_name
 
 __all__ = ["RootError", "files"]
-
-# Seconds. A file changed so recently may change again within one tick of the clock that stamps it, keeping
-# its size: the same identity for two contents. git calls such an entry racy; 2 s covers the coarsest stamp in
-# use (FAT).
-RACY_SECONDS: Final = 2.0
 
 # Worker threads that read folders at once, for each handler: a burst of listings must not take all of Trio's
 # 40 threads from those who warm cold files. A guess; nobody has measured better.
@@ -56,35 +46,6 @@ def refusal_of_method(method: str) -> int | None:
     return 405 if method in KNOWN_METHODS else 501
 
 
-def is_racy(status: os.stat_result, now: float) -> bool:
-    """Was the file changed so shortly before `now` (wall clock) that its identity proves nothing yet?
-
-    The inode's change time is asked, not the modification time: the latter can be set to anything.
-    """
-    return now - status.st_ctime < RACY_SECONDS
-
-
-def etag_of(status: os.stat_result, *, racy: bool) -> str:
-    """The entity tag of a file with this identity (RFC 9110 section 8.8.3), weak while `racy`.
-
-    Device, inode, size and both times to the nanosecond, hashed, because inode numbers are nobody's business.
-    The racy tag is a different one, not the same with ``W/`` before it: If-None-Match compares weakly, and
-    what was fetched in the racy moment has to be fetched once more after it.
-    """
-    return _tag_of((status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns, racy))
-
-
-@lru_cache(maxsize=4096)
-def _tag_of(identity: tuple[int, int, int, int, int, bool]) -> str:
-    tag = hashlib.blake2b(repr(identity).encode(), digest_size=12).hexdigest()
-    return f'W/"{tag}"' if identity[-1] else f'"{tag}"'
-
-
-def last_modified_of(status: os.stat_result, now: float) -> int:
-    """Last-Modified in seconds since the epoch; never later than `now` (RFC 9110 section 8.8.2.1)."""
-    return math.floor(min(status.st_mtime, now))
-
-
 def location_with_slash(name: str, query: str | None) -> str:
     """The Location that adds the slash to the folder `name`, the last segment of the request's path.
 
@@ -94,39 +55,6 @@ def location_with_slash(name: str, query: str | None) -> str:
     """
     suffix = "" if query is None else f"?{quote(query, safe=_PLAIN_IN_QUERY)}"
     return f"./{quote_name(name)}/{suffix}"
-
-
-def headers_of_file(name: str, size: int, etag: str, last_modified: int) -> Headers:
-    """The header fields of a 200 with the file `name` of `size` bytes."""
-    return Headers(
-        [
-            ("content-type", media_type_of(name)),
-            # The protocol would add it, but for HEAD of an empty file: there it cannot know.
-            ("content-length", str(size)),
-            ("last-modified", format_http_date(last_modified)),
-            ("etag", etag),
-            ("x-content-type-options", "nosniff"),
-        ]
-    )
-
-
-def respond_with_file(request: Request, name: str, file: Opened, now: float) -> Response:
-    """A 200 that owns `file`, or a 304, or 412, that has closed it. `now` is the wall clock."""
-    try:
-        etag = etag_of(file.status, racy=is_racy(file.status, now))
-        last_modified = last_modified_of(file.status, now)
-        verdict = evaluate(request.method, request.headers, etag, last_modified)
-        if verdict == 200:
-            body = FileRange(descriptor=file.descriptor, offset=0, count=file.status.st_size, close=file.close)
-            return Response(200, headers_of_file(name, body.count, etag, last_modified), body)
-    except BaseException:
-        file.close()
-        raise
-    file.close()
-    if verdict == 304:
-        # Section 15.4.5: the validator, and nothing that describes a body.
-        return Response(304, Headers([("etag", etag)]))
-    return error_page(verdict)
 
 
 def respond_with_listing(tree: Tree, names: tuple[str, ...]) -> Response:

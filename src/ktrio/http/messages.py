@@ -95,13 +95,33 @@ class FileRange:
     close: Callable[[], None]
 
 
+@final
+@dataclass(slots=True, kw_only=True)
+class FileRanges:
+    """Several parts of an open file, each with bytes of its own before it, and bytes behind the last.
+
+    What a ``multipart/byteranges`` is made of (RFC 9110 section 14.6). `parts` are (bytes before, offset, count);
+    whoever holds the response closes it, sent or not.
+    """
+
+    descriptor: int
+    parts: tuple[tuple[bytes, int, int], ...]
+    end: bytes
+    close: Callable[[], None]
+
+    @property
+    def count(self) -> int:
+        """How many bytes all of it has."""
+        return sum(len(before) + count for before, _offset, count in self.parts) + len(self.end)
+
+
 SendBytes: TypeAlias = Callable[[bytes], Awaitable[None]]
 """What a writer function sends with: ``await send(data)``, a checkpoint. See `Response`."""
 
 BodyWriter: TypeAlias = Callable[[SendBytes], Awaitable[None]]
 """A body that is written rather than iterated: ``async def write(send)``. See `Response`."""
 
-Body: TypeAlias = bytes | FileRange | AsyncIterable[bytes] | BodyWriter
+Body: TypeAlias = bytes | FileRange | FileRanges | AsyncIterable[bytes] | BodyWriter
 """What a `Response` may carry."""
 
 
@@ -113,7 +133,7 @@ class Response:
     `body` is one of:
 
     * bytes;
-    * a `FileRange`;
+    * a `FileRange`, or `FileRanges`;
     * an async iterable of bytes: each piece goes out at once. Its ``aclose``, if it has one, is called exactly once, in
       the task that iterates it, whether it was begun or not;
     * an async writer function: it gets ``send`` and awaits it for each piece. ``send`` is for one task at a time

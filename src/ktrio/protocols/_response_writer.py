@@ -19,7 +19,7 @@ from trio.lowlevel import enable_ki_protection
 from ktrio.http.errors import ResponseError
 from ktrio.http.h1 import Exchange
 from ktrio.http.headers import Headers
-from ktrio.http.messages import BodyWriter, FileRange, Response
+from ktrio.http.messages import BodyWriter, FileRange, FileRanges, Response
 from ktrio.http.responses import has_no_body
 from ktrio.net._files import read_resident
 from ktrio.net.connection import Connection, State
@@ -33,9 +33,14 @@ SMALL_FILE: Final = 64 * 1024
 _END: Final = object()  # of an iterable; None would be a piece of the wrong type
 
 
+def is_there(body: object) -> bool:
+    """Is this body there as a whole when the handler returns: with a length, and nothing of it runs any more?"""
+    return isinstance(body, bytes | FileRange | FileRanges)
+
+
 def is_sendable(body: object) -> bool:
-    """Is this one of the four kinds of body? Asked before anything of a response is sent."""
-    return isinstance(body, bytes | FileRange) or hasattr(body, "__aiter__") or callable(body)
+    """Is this one of the kinds of body there are? Asked before anything of a response is sent."""
+    return is_there(body) or hasattr(body, "__aiter__") or callable(body)
 
 
 def _is_writer(body: object) -> TypeGuard[BodyWriter]:
@@ -46,7 +51,7 @@ def _is_writer(body: object) -> TypeGuard[BodyWriter]:
 async def close_body(response: Response) -> None:
     """Close what a response's body holds: a file's descriptor, or an iterable's resources. No checkpoint for a file."""
     body = response.body
-    if isinstance(body, FileRange):
+    if isinstance(body, FileRange | FileRanges):
         body.close()
     elif not isinstance(body, bytes):
         await _aclose(body)
@@ -141,7 +146,7 @@ class ResponseWriter:
             raise TypeError(
                 f"a response's body is bytes, a FileRange, an async iterable or an async function, not {body!r:.100}"
             )
-        if isinstance(body, bytes | FileRange) or has_no_body(self._method, response.status):
+        if isinstance(body, bytes | FileRange | FileRanges) or has_no_body(self._method, response.status):
             head = self._render_head(response, common, must_close)
             connection.begin_answer()
             if not exchange.sends_body:
@@ -150,6 +155,8 @@ class ResponseWriter:
                 await self._send_at_once(b"".join((head, *exchange.send_body(body), exchange.end_body())))
             elif isinstance(body, FileRange):
                 await self._send_file(head, body)
+            elif isinstance(body, FileRanges):
+                await self._send_parts(head, body)
             return
         self._render = lambda: self._render_head(response, common, must_close)
         await self._send_stream(body, response.trailers)
@@ -161,7 +168,7 @@ class ResponseWriter:
         if isinstance(body, bytes):
             length: int | None = len(body)
         else:
-            length = body.count if isinstance(body, FileRange) else None
+            length = body.count if isinstance(body, FileRange | FileRanges) else None
         set_by_handler = {name for name, _value in headers}
         headers = Headers(headers)
         for name, value in common:
@@ -195,10 +202,23 @@ class ResponseWriter:
                 return
         connection.become(State.WRITING)
         await connection.send_all(head)
-        sent = await connection.send_file(body.descriptor, body.offset, body.count)
-        if sent < body.count:
-            raise ResponseError(f"the file ended {body.count - sent} bytes before the length it had when it was opened")
+        await self._send_range(body.descriptor, body.offset, body.count)
         exchange.end_body()
+
+    async def _send_parts(self, head: bytes, body: FileRanges) -> None:
+        self._exchange.pass_through(body.count)
+        self._connection.become(State.WRITING)
+        for before, offset, count in body.parts:
+            await self._connection.send_all(head + before)
+            head = b""
+            await self._send_range(body.descriptor, offset, count)
+        await self._connection.send_all(head + body.end)
+        self._exchange.end_body()
+
+    async def _send_range(self, descriptor: int, offset: int, count: int) -> None:
+        sent = await self._connection.send_file(descriptor, offset, count)
+        if sent < count:
+            raise ResponseError(f"the file ended {count - sent} bytes before the length it had when it was opened")
 
     # -- a body that comes in pieces: while its peer is slow the slot is somebody else's; but the handler may hold
     #    what others need, so it comes back without standing in line

@@ -31,7 +31,7 @@ from ktrio.http.errors import (
 )
 from ktrio.http.h1 import Exchange
 from ktrio.http.headers import Headers
-from ktrio.http.messages import FileRange, Handler, Request, Response
+from ktrio.http.messages import Handler, Request, Response
 from ktrio.http.policy import Limits, is_worth_draining, wants_head_only
 from ktrio.http.request_head import RequestHead
 from ktrio.http.responses import error_response, render_error
@@ -41,7 +41,7 @@ from ktrio.protocols._handler_errors import http_error_of
 from ktrio.protocols._head_reader import HeadReader
 from ktrio.protocols._last_words import is_the_clients, last_words
 from ktrio.protocols._request_body import NO_BODY, IncomingBody, NoBody
-from ktrio.protocols._response_writer import BrokenPieceError, ResponseWriter, close_body
+from ktrio.protocols._response_writer import BrokenPieceError, ResponseWriter, close_body, is_there
 from ktrio.protocols._user_code import call_handler, user_code
 
 log = logging.getLogger("ktrio.http")
@@ -179,7 +179,7 @@ class Http1:
         return True
 
     async def _close_body(self, response: Response) -> None:
-        if not isinstance(response.body, bytes | FileRange):  # an iterable may take its time to close
+        if not is_there(response.body):  # an iterable may take its time to close
             self._connection.deadlines.settle()
         await close_body(response)
 

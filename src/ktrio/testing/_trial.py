@@ -10,7 +10,17 @@ from typing import Final, TypeVar, cast, final
 import trio
 
 from ktrio.http.headers import Headers, HeaderSource
-from ktrio.http.messages import BodyWriter, FileRange, Handler, Request, RequestBody, Response, SendBytes
+from ktrio.http.messages import (
+    Body,
+    BodyWriter,
+    FileRange,
+    FileRanges,
+    Handler,
+    Request,
+    RequestBody,
+    Response,
+    SendBytes,
+)
 from ktrio.http.policy import Limits
 from ktrio.net.errors import is_gone, leaves_of
 from ktrio.protocols._handler_errors import http_error_of
@@ -104,7 +114,9 @@ class Trial:
         if not isinstance(cast("object", response), Response):
             self.complain(f"the handler returned {response!r:.80}, not a Response")
             return Response(500)
-        asked.is_over = isinstance(response.body, bytes | FileRange)  # the others may read while they are sent
+        asked.is_over = isinstance(
+            response.body, bytes | FileRange | FileRanges
+        )  # the others may read while they are sent
         return Response(response.status, response.headers, self._watch(response.body), response.trailers)
 
     def complain(self, what: str) -> None:
@@ -121,12 +133,10 @@ class Trial:
         self.waits += 1
         self._on_wait(self.waits)
 
-    def _watch(
-        self, body: bytes | FileRange | AsyncIterable[bytes] | BodyWriter
-    ) -> bytes | FileRange | AsyncIterable[bytes] | BodyWriter:
+    def _watch(self, body: Body) -> Body:
         if isinstance(body, bytes):
             return body
-        if isinstance(body, FileRange):
+        if isinstance(body, FileRange | FileRanges):
             closing = self._closing(body)
 
             def close() -> None:
@@ -137,7 +147,7 @@ class Trial:
                     closing.error = error
                     raise
 
-            return FileRange(descriptor=body.descriptor, offset=body.offset, count=body.count, close=close)
+            return replace(body, close=close)
         if _is_writer(body):
             return self._watch_writer(body)
         iterable = cast("AsyncIterable[bytes]", body)
