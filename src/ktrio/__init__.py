@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from ktrio.server.options import ServerOptions
     from ktrio.workqueue import (
         WQ_CPU_INTENSIVE,
+        WQ_HIGHPRI,
         WQ_UNBOUND,
         Supervisor,
         Work,
@@ -112,6 +113,7 @@ _EXPORTS = {
     "UnixAddress": "ktrio.net.addresses",
     "VersionNotSupported": "ktrio.http.errors",
     "WQ_CPU_INTENSIVE": "ktrio.workqueue",
+    "WQ_HIGHPRI": "ktrio.workqueue",
     "WQ_UNBOUND": "ktrio.workqueue",
     "Work": "ktrio.workqueue",
     "Workqueue": "ktrio.workqueue",
@@ -130,6 +132,7 @@ _EXPORTS = {
 __all__ = [
     "STREAM_TIMEOUTS",
     "WQ_CPU_INTENSIVE",
+    "WQ_HIGHPRI",
     "WQ_UNBOUND",
     "AddressError",
     "BadRequest",

@@ -170,7 +170,7 @@ def alloc_bound(
 
 def bound_pool(supervisor: Supervisor, cpu: int = 0) -> PoolStatistics:
     """The counts of a bound pool, of which there is one once there is a bound queue."""
-    pools = [pool for pool in supervisor.statistics().pools if pool.bound]
+    pools = [pool for pool in supervisor.statistics().pools if pool.bound and not pool.highpri]
     assert [pool.cpu for pool in pools] == list(range(supervisor.cpus))
     return pools[cpu]
 

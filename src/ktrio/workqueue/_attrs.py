@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 __all__ = [
     "WQ_CPU_INTENSIVE",
     "WQ_DFL_ACTIVE",
+    "WQ_HIGHPRI",
     "WQ_MAX_ACTIVE",
     "WQ_UNBOUND",
     "OnError",
@@ -26,12 +27,17 @@ class WorkqueueFlags(enum.Flag):
 
     WQ_UNBOUND = enum.auto()
     """No concurrency management: every item starts at once, up to `max_active` (kernel: ``WQ_UNBOUND``)."""
+    WQ_HIGHPRI = enum.auto()
+    """Its items start before those of queues without it (kernel: ``WQ_HIGHPRI``)."""
     WQ_CPU_INTENSIVE = enum.auto()
     """Its items hold up nobody while they run, and plain functions run in threads (kernel: ``WQ_CPU_INTENSIVE``)."""
 
 
 WQ_UNBOUND = WorkqueueFlags.WQ_UNBOUND
 """The flag of a queue without concurrency management: every item starts at once, up to `max_active`."""
+
+WQ_HIGHPRI = WorkqueueFlags.WQ_HIGHPRI
+"""The flag of a queue whose items start before those of queues without it, bound or unbound, on their simulated CPU."""
 
 WQ_CPU_INTENSIVE = WorkqueueFlags.WQ_CPU_INTENSIVE
 """The flag of a bound queue whose items do not count in `nr_running` while they run; without effect if unbound."""

@@ -7,7 +7,7 @@ The rules, cited by their numbers in tests and comments:
 P1  Parking gives back slot and place at once, and lets the next items have them; the worker stays with the item.
 P2  Coming back takes a slot first, then a place. Both free and nobody waiting: at once, without a task switch. Else
     a `ReturnToken` joins the same FIFO as inactive items, then the same worklist; nobody overtakes.
-P3  Coming back is a sleeper waking: concurrency management never holds it up.
+P3  Coming back is a sleeper waking: concurrency management never holds it up, nor does a pool of high priority.
 P4  Leaving with an exception in flight never waits and never hides it: slot and place are taken even beyond the limits
     (counted as overshoot), and nothing more starts until the counts are below them again.
 P5  flush, drain and destroy wait for parked items like for any other.
@@ -163,8 +163,9 @@ def _park(worker: Worker) -> None:
 def _return_nowait(worker: Worker) -> bool:
     """Come back at once if slot and place are free and nobody is in line for either (P2)."""
     pool = worker.pool
-    # In a bound pool items may wait though there are places; one that comes back is not held up by them (P3).
-    is_behind = bool(pool.returners if pool.is_bound else pool.worklist)
+    # In a bound pool, and where another goes first, items wait though there are places; they hold up no return (P3).
+    passes_items = pool.is_bound or (pool.gated and not pool.items_may_start())
+    is_behind = bool(pool.returners if passes_items else pool.worklist)
     if is_behind or not has_place(pool.occupied, pool.capacity) or not worker.pwq.take_slot_nowait():
         return False
     worker.returned()

@@ -9,6 +9,12 @@ has begun is asleep (`nr_running` is 0), and a worker goes on to the next item o
 item is on the loop's side of an await, but for sleepers that wake; who of them ends first finds that he is not alone
 and goes idle. `ktrio.workqueue._sensor` says who is asleep. The others, *unbound* pools, start whatever has a slot.
 
+A pool of *high priority* goes first: while it has an item that could start now, the normal pools of its CPU, bound and
+unbound, start nothing new. The kernel leans on its CPU scheduler for this. Trio has no priorities; but as nobody who
+runs is ever interrupted, who starts first is all there is to decide. A normal worker that finds nothing but this in its
+way does not go idle: it gives the loop its turn and asks again. That ends soon, because what could start does, and it
+needs nobody to wake it, whatever becomes of that item. Returners (P3) and items that start parked (P8) are not held.
+
 `occupied` counts the items that run unparked, at most `capacity` of them but for overshoot (P4). Idle, starting and
 spare workers hold no place. So there are never more workers than capacity + parked + the idle ones that culling keeps.
 """
@@ -47,10 +53,15 @@ class Pool:
     Legend: I set once · T only by the pool's own task · S changed only in one synchronous stretch.
     """
 
-    def __init__(self, supervisor: Supervisor, *, cpu: int, is_bound: bool, capacity: int, idle_timeout: float) -> None:
+    def __init__(
+        self, supervisor: Supervisor, *, cpu: int, is_bound: bool, is_highpri: bool, capacity: int, idle_timeout: float
+    ) -> None:
         self.supervisor = supervisor  # I
         self.cpu = cpu  # I
         self.is_bound = is_bound  # I
+        self.is_highpri = is_highpri  # I
+        self.name = f"ktrio pool {'' if is_bound else 'u'}{cpu}{'H' if is_highpri else ''}"  # I
+        self.seniors: tuple[Pool, ...] = ()  # S, by the supervisor: the high-priority pools that go before this one
         self.capacity = capacity  # I
         self.idle_timeout = idle_timeout  # I, seconds
         self.worklist: OrderedDict[Work | ReturnToken, None] = OrderedDict()  # S: oldest first
@@ -69,6 +80,7 @@ class Pool:
         self._nursery: trio.Nursery | None = None  # T: while `run` is inside it
         self._early: list[Work] = []  # S: items that start parked, assigned before `run` had begun
         self.ending = False  # S: the supervisor is going: nothing begins any more, what waits is discarded at the end
+        self.gated = False  # S: ending, or there are seniors to ask, before an item may be taken
 
     @enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -86,7 +98,7 @@ class Pool:
                     await self._cull_until_few()
             finally:
                 self._nursery = None
-                self.ending = True
+                self.ending = self.gated = True
                 self.supervisor.pool_ended()
 
     # -- work comes in
@@ -107,7 +119,7 @@ class Pool:
         if type(entry) is ReturnToken:
             self.returners -= 1
         elif self.returners:
-            self._admit_returners(past_items=not self._items_may_start())  # one may stand behind what left
+            self._admit_returners(past_items=not self.items_may_start())  # one may stand behind what left
 
     def kick(self, *, more: int = 0) -> None:
         """Let what waits begin: tokens at the head at once, items by waking workers (kernel: ``kick_pool``).
@@ -115,7 +127,7 @@ class Pool:
         One worker on its way is enough when an item comes; an item that blocks asks for `more` beyond those.
         """
         if self.returners:
-            self._admit_returners(past_items=not self._items_may_start())
+            self._admit_returners(past_items=not self.items_may_start())
         if self._nursery is None:  # over, or not begun: the first worker will look
             return
         if self.is_bound:
@@ -132,8 +144,8 @@ class Pool:
     def _admit_returners(self, *, past_items: bool) -> None:
         """Give the tokens whose turn it is what places there are; they need no worker.
 
-        Those at the head of the worklist; `past_items` also those behind items that concurrency management holds up,
-        as it holds up no returner (P3).
+        Those at the head of the worklist; `past_items` also those behind items that concurrency management or a senior
+        pool holds up, as these hold up no returner (P3).
         """
         while self.returners and has_place(self.occupied, self.capacity):
             line = self.worklist if past_items else (next(iter(self.worklist)),)
@@ -145,16 +157,40 @@ class Pool:
             token.worker.returned()
             trio.lowlevel.reschedule(token.worker.task)
 
-    def _items_may_start(self) -> bool:
-        """Would concurrency management let one begin? Who is between two items does not hold it up: he asks next."""
+    def items_may_start(self) -> bool:
+        """Given a place, may one begin? Who is between two items does not hold it up: he asks next."""
+        return self._is_calm() and not (self.gated and self._seniors_go_first())
+
+    def _is_calm(self) -> bool:
         return not self.is_bound or need_more_worker(len(self.worklist), self.nr_running - self.finishing)
+
+    def follow(self, *seniors: Pool) -> None:
+        """From now on these pools go first."""
+        self.seniors += seniors
+        self.gated = self.gated or bool(self.seniors)
+
+    def _could_start(self) -> bool:
+        """Has it an item that could start now, as far as this pool is concerned?"""
+        if len(self.worklist) <= self.returners or self.ending:
+            return False
+        return has_place(self.occupied, self.capacity) and self._is_calm()
+
+    def _seniors_go_first(self) -> bool:
+        return any(pool._could_start() for pool in self.seniors)
+
+    @property
+    def is_held(self) -> bool:
+        """Is there an item, and nothing but a senior pool in its way? Asked by a worker that was given none."""
+        return bool(self.seniors) and self._could_start() and self._seniors_go_first()
 
     def take(self, worker: Worker) -> Work | None:
         """The next item for a worker that asks, with its place taken; None: nothing to do, or it may not start."""
         may_run = not self.is_bound or self._may_run(worker)
+        if self.gated and (self.ending or self._seniors_go_first()):
+            may_run = False
         if self.returners:
             self._admit_returners(past_items=not may_run)
-        if not (may_run and self.worklist) or self.ending or not has_place(self.occupied, self.capacity):
+        if not (may_run and self.worklist) or not has_place(self.occupied, self.capacity):
             return None
         entry, _ = self.worklist.popitem(last=False)
         assert type(entry) is not ReturnToken  # admitted above while there is a place
@@ -316,6 +352,7 @@ class Pool:
         return PoolStatistics(
             cpu=self.cpu,
             bound=self.is_bound,
+            highpri=self.is_highpri,
             nr_workers=self.nr_workers,
             nr_idle=len(self.idle),
             nr_running=self.nr_running,
@@ -330,7 +367,8 @@ class Pool:
 
     def __repr__(self) -> str:
         return (
-            f"<Pool {'bound' if self.is_bound else 'unbound'} cpu={self.cpu} workers={self.nr_workers} "
+            f"<Pool {'bound' if self.is_bound else 'unbound'}{' highpri' if self.is_highpri else ''} "
+            f"cpu={self.cpu} workers={self.nr_workers} "
             f"idle={len(self.idle)} running={self.nr_running} occupied={self.occupied}/{self.capacity} "
             f"parked={self.parked} worklist={len(self.worklist)}>"
         )

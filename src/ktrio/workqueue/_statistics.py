@@ -115,6 +115,8 @@ class PoolStatistics:
     """The simulated CPU."""
     bound: bool
     """Does it manage concurrency?"""
+    highpri: bool
+    """Do its items start before those of the other pools of its simulated CPU?"""
     nr_workers: int
     """Worker tasks alive: idle, starting or busy."""
     nr_idle: int

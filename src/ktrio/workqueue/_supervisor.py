@@ -11,12 +11,12 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import Literal, NoReturn, cast, final
+from typing import Final, Literal, NamedTuple, NoReturn, cast, final
 
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ktrio.workqueue._attrs import WQ_UNBOUND, OnError, WorkqueueAttrs, WorkqueueFlags
+from ktrio.workqueue._attrs import WQ_HIGHPRI, WQ_UNBOUND, OnError, WorkqueueAttrs, WorkqueueFlags
 from ktrio.workqueue._call import Call
 from ktrio.workqueue._errors import SupervisorClosedError
 from ktrio.workqueue._gate import PATIENT_ROUNDS
@@ -36,6 +36,16 @@ log = logging.getLogger("ktrio.workqueue")
 DEFAULT_CAPACITY = 512
 # Seconds a surplus idle worker is kept (kernel: IDLE_WORKER_TIMEOUT).
 IDLE_TIMEOUT = 300.0
+
+
+class PoolKind(NamedTuple):
+    """What the pools of one set have in common; they sort in the order in which statistics show them."""
+
+    is_highpri: bool
+    is_bound: bool
+
+
+NORMAL_UNBOUND: Final = PoolKind(is_highpri=False, is_bound=False)
 
 
 @final
@@ -68,8 +78,8 @@ class Supervisor:
         self._idle_timeout = idle_timeout  # I
         self.uses_instrument = not trampoline_works()  # I: on bound pools
         self._instrument = InstrumentSensor(self)  # I
-        self._unbound = self._make_pools(is_bound=False)  # I
-        self._bound: tuple[Pool, ...] = ()  # S: made for the first bound queue
+        self._senses = False  # S: the instrument is in place
+        self._pools: dict[PoolKind, tuple[Pool, ...]] = {}  # S: one for each CPU; made when first wanted
         self.leaving = False  # S: the block was left, or is being cancelled
         self.closed = False  # S: nothing is accepted any more, from nobody
         self.refuses_chained = False  # T
@@ -87,8 +97,8 @@ class Supervisor:
         try:
             async with trio.open_nursery() as nursery:
                 self._nursery = nursery
-                for pool in self._unbound:
-                    await nursery.start(pool.run, name=f"ktrio pool u{pool.cpu}")
+                for pool in self._make_pools(NORMAL_UNBOUND):
+                    await nursery.start(pool.run, name=pool.name)
                 yield
                 await self._drain()
                 self.closed = True
@@ -119,7 +129,7 @@ class Supervisor:
     def _close(self) -> None:
         self.leaving = self.closed = True
         self._nursery = None
-        if self.uses_instrument and self._bound:
+        if self._senses:
             trio.lowlevel.remove_instrument(self._instrument)
         for wq in self._workqueues:
             wq.discard_all()
@@ -129,27 +139,40 @@ class Supervisor:
 
     @property
     def pools(self) -> tuple[Pool, ...]:
-        """All pools there are: the unbound ones, and the bound ones once there is a bound queue."""
-        return (*self._unbound, *self._bound)
+        """All pools there are: the normal ones, unbound and then bound, and the high-priority ones likewise."""
+        return tuple(pool for kind in sorted(self._pools) for pool in self._pools[kind])
 
     def pools_for(self, flags: WorkqueueFlags) -> tuple[Pool, ...]:
-        """The pools of a queue with these flags, one for each simulated CPU; bound ones are made when first wanted."""
-        if WQ_UNBOUND in flags:
-            return self._unbound
-        if not self._bound:
+        """The pools of a queue with these flags, one for each simulated CPU; made when first wanted."""
+        kind = PoolKind(is_highpri=WQ_HIGHPRI in flags, is_bound=WQ_UNBOUND not in flags)
+        if kind not in self._pools:
             assert self._nursery is not None
-            if self.uses_instrument:
+            if kind.is_bound and self.uses_instrument and not self._senses:
                 trio.lowlevel.add_instrument(self._instrument)
-            self._bound = self._make_pools(is_bound=True)
-            for pool in self._bound:
-                self._nursery.start_soon(pool.run, name=f"ktrio pool {pool.cpu}")
-        return self._bound
+                self._senses = True
+            for pool in self._make_pools(kind):
+                self._nursery.start_soon(pool.run, name=pool.name)
+        return self._pools[kind]
 
-    def _make_pools(self, *, is_bound: bool) -> tuple[Pool, ...]:
-        return tuple(
-            Pool(self, cpu=cpu, is_bound=is_bound, capacity=self.capacity, idle_timeout=self._idle_timeout)
+    def _make_pools(self, kind: PoolKind) -> tuple[Pool, ...]:
+        pools = tuple(
+            Pool(
+                self,
+                cpu=cpu,
+                is_bound=kind.is_bound,
+                is_highpri=kind.is_highpri,
+                capacity=self.capacity,
+                idle_timeout=self._idle_timeout,
+            )
             for cpu in range(self.cpus)
         )
+        for other, theirs in self._pools.items():
+            if other.is_highpri != kind.is_highpri:
+                for ours, its in zip(pools, theirs, strict=True):
+                    normal, high = (its, ours) if kind.is_highpri else (ours, its)
+                    normal.follow(high)
+        self._pools[kind] = pools
+        return pools
 
     def pool_ended(self) -> None:
         """A pool's task is on its way out: from now on nothing can be started."""
@@ -169,6 +192,7 @@ class Supervisor:
           flags: 0 asks for a bound queue, as in the kernel: on each simulated CPU a new item starts only while those
             that have begun are asleep. `WQ_UNBOUND`: every item starts at once, up to `max_active`. `WQ_CPU_INTENSIVE`,
             for bound queues: its items hold up nobody while they run, and its plain functions run in threads.
+            `WQ_HIGHPRI`, for both: its items start before those of queues without it.
           max_active: items that may be active at once on each simulated CPU; 0 means 256, at most 65 536.
           on_error: what happens to an item's exception. ``"raise"``: it cancels the supervisor and leaves its block. A
             plain function ``(work, error)``: it is called instead, after the books of that run were closed.

@@ -90,7 +90,7 @@ class Worker:
 
     def __init__(self, pool: Pool, number: int) -> None:
         self.pool = pool  # I
-        self.name = f"kworker/{'' if pool.is_bound else 'u'}{pool.cpu}:{number}"  # I
+        self.name = f"kworker/{'' if pool.is_bound else 'u'}{pool.cpu}:{number}{'H' if pool.is_highpri else ''}"  # I
         self._watched = pool.is_bound and not pool.supervisor.uses_instrument  # I: by the trampoline
         self._clock = trio.lowlevel.current_clock().current_time  # I
         self._now = pool.supervisor.hogs.now  # I: for steps; not the time of `_clock`
@@ -149,6 +149,10 @@ class Worker:
                 self._step_began = self._now()
             work = self._next()
             if work is None:
+                self.pool.count_out(self)
+                if self.pool.is_held:
+                    await self._yield()
+                    continue
                 await self._idle()
                 if self.dying:
                     return
@@ -180,7 +184,6 @@ class Worker:
 
     async def _idle(self) -> None:
         self.idle_since = self._clock()
-        self.pool.count_out(self)
         self.pool.enter_idle(self)
         await trio.lowlevel.wait_task_rescheduled(self._abort_idle)
         if not self.dying:
