@@ -33,6 +33,7 @@ from ktrio.workqueue._errors import (
     SupervisorClosedError,
     WorkqueueError,
 )
+from ktrio.workqueue._instruments import WorkEvent, WorkqueueInstrument
 from ktrio.workqueue._parking import Parking, current_work, parked
 from ktrio.workqueue._queue import Workqueue
 from ktrio.workqueue._statistics import (
@@ -66,10 +67,12 @@ __all__ = [
     "SupervisorClosedError",
     "SupervisorStatistics",
     "Work",
+    "WorkEvent",
     "WorkStatistics",
     "Workqueue",
     "WorkqueueError",
     "WorkqueueFlags",
+    "WorkqueueInstrument",
     "WorkqueueStatistics",
     "current_work",
     "open_supervisor",

@@ -39,6 +39,7 @@ class PoolWorkqueue:
         "failed",
         "in_flight",
         "inactive",
+        "instruments",
         "is_cpu_intensive",
         "nr_active",
         "overshoot",
@@ -51,6 +52,7 @@ class PoolWorkqueue:
     def __init__(self, wq: Workqueue, pool: Pool) -> None:
         self.wq = wq  # I
         self.pool = pool  # I
+        self.instruments = pool.supervisor.instruments  # I
         self.is_cpu_intensive = pool.is_bound and WQ_CPU_INTENSIVE in wq.flags  # I: its items never count in nr_running
         self.nr_active = 0  # S: slots taken
         self.inactive: OrderedDict[Work | ReturnToken, None] = OrderedDict()  # S: oldest first
@@ -81,6 +83,8 @@ class PoolWorkqueue:
         """`work` holds a slot now: onto the worklist."""
         work._pending = Pending.ACTIVE
         self.pool.add(work)
+        if self.instruments.activate_work is not None:
+            self.instruments.tell_activate_work(work, self)
 
     def promote(self) -> None:
         """Let the first in line have what slots there are (kernel: ``pwq_activate_first_inactive``)."""

@@ -44,6 +44,7 @@ class Workqueue:
         self._attrs = attrs  # I
         self.max_active = effective_max_active(max_active)  # S, by set_max_active; read only for users
         self.colours = ColourLine()  # I
+        self._instruments = supervisor.instruments  # I
         self._pwqs = tuple(PoolWorkqueue(self, pool) for pool in supervisor.pools_for(attrs.flags))  # I
         self._deal = cycle(self._pwqs)  # S: round robin for queueings from outside
         self._gate = Gate(self, supervisor)  # I; its content S
@@ -106,6 +107,8 @@ class Workqueue:
                 raise BusyError(f"{work!r} runs on {pwq.wq!r}: it cannot be queued on {self!r} before that run ends")
         elif pwq is None:
             pwq = self._pwqs[0] if len(self._pwqs) == 1 else self._choose_pwq()
+        if self._instruments.queue_work is not None:
+            self._instruments.tell_queue_work(work, pwq)
         work._colour = colour = self.colours.current
         work._context = copy_context()
         colour.in_flight += 1
@@ -216,6 +219,7 @@ class Workqueue:
         outside 0 to 65 536.
         """
         self.refuse_other_threads()
+        self._instruments.refuse_inside("set_max_active")
         self.max_active = effective_max_active(max_active)
         for pwq in self._pwqs:
             pwq.promote()

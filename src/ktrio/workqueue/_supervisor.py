@@ -21,6 +21,7 @@ from ktrio.workqueue._call import Call
 from ktrio.workqueue._errors import SupervisorClosedError
 from ktrio.workqueue._gate import PATIENT_ROUNDS
 from ktrio.workqueue._hogs import CPU_INTENSIVE_THRESHOLD, Hogs
+from ktrio.workqueue._instruments import Instruments, WorkqueueInstrument
 from ktrio.workqueue._parking import current_work
 from ktrio.workqueue._pool import Pool
 from ktrio.workqueue._queue import Workqueue
@@ -72,6 +73,7 @@ class Supervisor:
             raise ValueError(f"idle_timeout must be positive seconds, not {idle_timeout}")
         self.hogs = Hogs(cpu_intensive_threshold)  # I
         self.thread_limiter = thread_limiter(thread_limit)  # I
+        self.instruments = Instruments()  # I
         self.token = trio.lowlevel.current_trio_token()  # I: of the loop that runs it
         self.capacity = capacity  # I
         self.cpus = cpus  # I
@@ -208,6 +210,17 @@ class Supervisor:
         wq = Workqueue(self, attrs, max_active)
         self._workqueues[wq] = None
         return wq
+
+    def add_instrument(self, instrument: WorkqueueInstrument) -> None:
+        """Tell `instrument` of every item of every queue, from now on. Again: harmless.
+
+        TypeError if it is not a `WorkqueueInstrument`.
+        """
+        self.instruments.add(instrument)
+
+    def remove_instrument(self, instrument: WorkqueueInstrument) -> None:
+        """Tell it nothing any more. KeyError if it is not there: never added, or removed because it raised."""
+        self.instruments.remove(instrument)
 
     def forget(self, wq: Workqueue) -> None:
         """`wq` was destroyed."""

@@ -151,6 +151,7 @@ class Work:
         if self._pending is Pending.NOT or pwq is None:
             return False
         pwq.wq.refuse_other_threads()
+        pwq.instruments.refuse_inside("cancel")
         pwq.withdraw(self)
         return True
 
@@ -188,6 +189,7 @@ class Work:
         if self._worker is None:
             return False
         self._worker.pwq.wq.refuse_other_threads()
+        self._worker.pwq.instruments.refuse_inside("interrupt")
         self._worker.interrupt(reason)
         return True
 

@@ -60,12 +60,14 @@ class Worker:
         "_flushers",
         "_hog_after",
         "_home",
+        "_instruments",
         "_interrupted",
         "_now",
         "_scope",
         "_step_began",
         "_watched",
         "_yielded",
+        "activated",
         "adoptable",
         "asleep",
         "assigned",
@@ -92,6 +94,7 @@ class Worker:
         self.pool = pool  # I
         self.name = f"kworker/{'' if pool.is_bound else 'u'}{pool.cpu}:{number}{'H' if pool.is_highpri else ''}"  # I
         self._watched = pool.is_bound and not pool.supervisor.uses_instrument  # I: by the trampoline
+        self._instruments = pool.supervisor.instruments  # I
         self._clock = trio.lowlevel.current_clock().current_time  # I
         self._now = pool.supervisor.hogs.now  # I: for steps; not the time of `_clock`
         self._hog_after = pool.supervisor.hogs.threshold  # I, seconds
@@ -103,6 +106,7 @@ class Worker:
         self.cpu_intensive = False  # S: its run does not count
         self.asleep = False  # S: blocked inside an item of a bound pool
         self.idle_since = 0.0  # T
+        self.activated = True  # S: its run has had a slot; not yet if it started parked
         self.adoptable = False  # S: started parked, and no `parked()` has adopted that yet
         self._coro: ItemCoroutine | None = None  # T: the item's coroutine
         self._flushers: ParkingLot | None = None  # S: who waits for the end of this run
@@ -179,6 +183,7 @@ class Worker:
         self.assigned = None
         work._worker_to_be = None
         self.parked = self.adoptable = True
+        self.activated = False
         self.pool.parked += 1
         return work
 
@@ -232,6 +237,8 @@ class Worker:
         self.pwq.started += 1
         if self.parked:
             self.pwq.parked += 1
+        if self._instruments.execute_start is not None:
+            self._instruments.tell_execute_start(work, self)
 
     def _end(self, work: Work) -> None:
         """Close the books of a run: place, slot, colour and waiters, in one synchronous stretch."""
@@ -244,6 +251,8 @@ class Worker:
         if seconds > self._hog_after:
             step_was_long(self, work, seconds, is_last=True)
             self._step_began = self._now()
+        if self._instruments.execute_end is not None:
+            self._instruments.tell_execute_end(work, self)
         if self.cpu_intensive:
             self.pool.clear_cpu_intensive(self)
         if self.counted:
@@ -255,6 +264,7 @@ class Worker:
             self.pool.occupied -= 1
         else:
             self.parked = self.adoptable = False
+            self.activated = True
             self.pool.parked -= 1
             pwq.parked -= 1
         pwq.completed += 1
@@ -263,6 +273,10 @@ class Worker:
         if self._flushers is not None:
             self._flushers.unpark_all()
             self._flushers = None
+
+    def restart_step(self) -> None:
+        """What has passed until now was not the item's doing."""
+        self._step_began = self._now()
 
     def _leave_coro(self, coro: ItemCoroutine) -> None:
         self.task.context = self._home
@@ -288,6 +302,10 @@ class Worker:
         self.pwq.parked -= 1
         self.pool.parked -= 1
         self.pool.occupied += 1
+        if not self.activated:
+            self.activated = True
+            if self._instruments.activate_work is not None and self.work is not None:
+                self._instruments.tell_activate_work(self.work, self.pwq, self)
 
     # -- the awaitable: Trio's sends go to the item's coroutine
 
