@@ -18,12 +18,12 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Coroutine
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import trio
 
 from ktrio.workqueue._outcome import refuse_other_awaitables
-from ktrio.workqueue._unprotected import call
+from ktrio.workqueue._unprotected import ItemCoroutine, call
 
 if TYPE_CHECKING:
     from ktrio.workqueue._work import Work
@@ -65,6 +65,6 @@ async def _run_in_thread(worker: Worker, work: Work) -> object:
             worker.pwq.wq.discarded(work)
         raise
     if isinstance(result, Coroutine):
-        return await result
+        return await cast("ItemCoroutine", result)
     refuse_other_awaitables(work, result)
     return result
