@@ -16,6 +16,8 @@ YIELD_AFTER_SECONDS = 0.001
 WAKE_UPS_ON_BLOCK = 2
 # The count of long steps of one function from which on they are reported (kernel: wq_cpu_intensive_warning_thresh).
 HOG_WARNING_THRESHOLD = 4
+# Stale entries that are cheaper to leave in the heap of timers than to take out.
+STALE_TIMERS = 64
 
 
 def has_slot(nr_active: int, max_active: int) -> bool:
@@ -69,3 +71,11 @@ def must_report_hog(count: int) -> bool:
     """Is this long step of a function worth a line in the log? Asked after counting it: the 4th, 5th, 7th, 11th, …"""
     beyond = count + 1 - HOG_WARNING_THRESHOLD
     return beyond > 0 and beyond & (beyond - 1) == 0  # a power of two
+
+
+def too_many_stale(nr_stale: int, nr_armed: int) -> bool:
+    """Does the heap of timers hold too much that nobody waits for? Asked when an entry becomes stale.
+
+    Half of it at most, but for a few: building it anew then costs each arming no more than a constant.
+    """
+    return nr_stale > nr_armed + STALE_TIMERS

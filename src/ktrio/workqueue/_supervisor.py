@@ -28,6 +28,7 @@ from ktrio.workqueue._queue import Workqueue
 from ktrio.workqueue._sensor import InstrumentSensor, trampoline_works
 from ktrio.workqueue._statistics import SupervisorStatistics
 from ktrio.workqueue._threads import thread_limiter
+from ktrio.workqueue._timer import Timers
 
 __all__ = ["DEFAULT_CAPACITY", "IDLE_TIMEOUT", "Supervisor", "open_supervisor"]
 
@@ -92,6 +93,7 @@ class Supervisor:
         self._is_cancelled = False  # S: the pools are ending
         self._refused = 0  # S
         self._warned = False  # S: was the first refusal logged?
+        self.timers = Timers(self)  # I; their content S
 
     @asynccontextmanager
     async def own(self) -> AsyncGenerator[None]:
