@@ -57,7 +57,7 @@ THIRD_PARTY: Final[dict[str, set[str]]] = {
     "testing": {"trio"},
     "server": {"trio"},
     "protocols": {"trio"},
-    "handlers": {"trio"},
+    "handlers": {"trio", "brotli", "zstandard"},
     "instrumentation": {"trio"},
     "workqueue": {"trio"},
     "net": {"trio"},

@@ -100,7 +100,7 @@ def run_http_command(settings: CommandSettings, narrator: Narrator, write_log: C
       RootError, ListenError, AddressError: it cannot be served, in one line.
       BrokenServerError: it has shut down because of too many unexpected errors, in one line as well.
     """
-    handler = files("." if settings.folder is None else settings.folder)
+    handler = files("." if settings.folder is None else settings.folder, compress=settings.compress)
     tell = AccessLog(write_log) if settings.access_log else None
 
     async def serve(*, task_status: trio.TaskStatus[Server]) -> None:

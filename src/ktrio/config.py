@@ -63,4 +63,6 @@ class CommandSettings:
     queue: QueueOptions = field(default_factory=QueueOptions)
     folder: str | None = None
     """What `ktrio serve` serves."""
+    compress: bool = True
+    """Send text compressed to whoever accepts that."""
     access_log: bool = False

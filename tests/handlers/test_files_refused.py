@@ -128,7 +128,7 @@ async def test_a_failure_after_opening_closes_the_file(tmp_path, ask, monkeypatc
     def fail(*args):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("ktrio.handlers._representation.evaluate", fail)
+    monkeypatch.setattr("ktrio.handlers._representation.has_preconditions", fail)
     with pytest.raises(ZeroDivisionError):
         await ask(files(tmp_path), "/a.txt")
 

@@ -127,7 +127,9 @@ def addresses_of(values: Values) -> tuple[Address, ...]:
     return (*(TcpAddress(host, values["port"]) for host in hosts), *others)
 
 
-def settings_of(values: Values, *, folder: str | None = None, access_log: bool = False) -> CommandSettings:
+def settings_of(
+    values: Values, *, folder: str | None = None, access_log: bool = False, compress: bool = True
+) -> CommandSettings:
     """The settings that a command's options ask for."""
     timeouts = {
         phase: values[f"{phase}_timeout"] for phase in ("head", "idle", "body", "write") if f"{phase}_timeout" in values
@@ -152,4 +154,5 @@ def settings_of(values: Values, *, folder: str | None = None, access_log: bool =
         ),
         folder=folder,
         access_log=access_log,
+        compress=compress,
     )

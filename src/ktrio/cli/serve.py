@@ -34,7 +34,13 @@ from ktrio.commands import run_http_command
     show_default="on if standard error is a terminal",
     help="Write a line per request to standard error.",
 )
-def serve(folder: str, access_log: bool | None, **values: Values) -> int:
+@click.option(
+    "--compress/--no-compress",
+    default=True,
+    show_default="on",
+    help="Compress text for clients that accept it. Compressed files beside it (.br, .zst, .gz) are sent either way.",
+)
+def serve(folder: str, access_log: bool | None, compress: bool, **values: Values) -> int:
     """Serve the folder DIR (default: this one) over HTTP.
 
     Nothing outside the folder is ever served, nor are dotfiles. Ctrl-C lets downloads in progress finish,
@@ -43,7 +49,7 @@ def serve(folder: str, access_log: bool | None, **values: Values) -> int:
     if not folder:
         raise click.BadParameter("it is empty; give a folder, or '.' for this one", param_hint="'DIR'")
     logs = sys.stderr is not None and sys.stderr.isatty() and not values["quiet"] if access_log is None else access_log
-    settings = settings_of(dict(values), folder=folder, access_log=logs)
+    settings = settings_of(dict(values), folder=folder, access_log=logs, compress=compress)
     if values["print_timeouts"]:
         print_timeouts(settings)
         return 0

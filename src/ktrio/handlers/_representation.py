@@ -1,4 +1,4 @@
-"""One file as an answer: its validators, the parts that were asked for, the header fields.
+"""One file as an answer: its validators, the parts that were asked for, its coding, the header fields.
 
 Everything is decided from the status of the open descriptor and the request, before a byte is read. What is sent is
 the descriptor's bytes, by the protocol, which closes it.
@@ -13,11 +13,11 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final, final
+from typing import Final, NamedTuple, final
 
 from ktrio.handlers._errors import error_page
 from ktrio.handlers._tree import Opened
-from ktrio.http.conditional import evaluate, range_applies
+from ktrio.http.conditional import evaluate, has_preconditions, range_applies
 from ktrio.http.dates import format_http_date
 from ktrio.http.headers import Headers
 from ktrio.http.media_types import media_type_of
@@ -66,9 +66,7 @@ def last_modified_of(status: os.stat_result, now: float) -> int:
     return math.floor(min(status.st_mtime, now))
 
 
-@final
-@dataclass(frozen=True, slots=True)
-class Validators:
+class Validators(NamedTuple):
     """What tells one state of a file from another (RFC 9110 section 8.8)."""
 
     etag: str
@@ -100,37 +98,67 @@ def ranges_of(request: Request, validators: Validators, size: int) -> list[ByteR
     return select_ranges(values, size)
 
 
-def headers_of_file(media_type: str, size: int, validators: Validators) -> Headers:
-    """The header fields of `size` bytes of a file, all of them or a part."""
-    return Headers(
-        [
-            ("content-type", media_type),
+@final
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """As what a file is sent (RFC 9110 section 8)."""
+
+    media_type: str
+    coding: str | None = None
+    """The content coding its bytes are in; None: they are what they are."""
+    varies: bool = False
+    """Might another ``Accept-Encoding`` get another answer? Then caches must be told (section 12.5.5)."""
+
+    def fields(self, validators: Validators) -> list[tuple[str, str]]:
+        """Those that every answer with this variant has, a 304 too."""
+        fields = [("etag", validators.etag)]
+        if self.varies:
+            fields.append(("vary", "accept-encoding"))
+        return fields
+
+    def fields_of_content(self, size: int, validators: Validators, *, media_type: str = "") -> list[tuple[str, str]]:
+        """Those of an answer with `size` bytes; of `media_type`, if that is not the variant's."""
+        fields = [
+            ("content-type", media_type or self.media_type),
             # The protocol would add it, but for HEAD of an empty file: there it cannot know.
             ("content-length", str(size)),
             ("last-modified", format_http_date(validators.last_modified)),
-            ("etag", validators.etag),
-            ("accept-ranges", "bytes"),
+            *self.fields(validators),
             ("x-content-type-options", "nosniff"),
         ]
-    )
+        if self.coding is not None:
+            fields.append(("content-encoding", self.coding))
+        return fields
 
 
-def _whole(file: Opened, name: str, validators: Validators) -> Response:
+@lru_cache(maxsize=1024)
+def variant_of(name: str, *, varies: bool) -> Variant:
+    """A file called `name`, as it is."""
+    return Variant(media_type_of(name), varies=varies)
+
+
+def _file_headers(variant: Variant, size: int, validators: Validators, *, media_type: str = "") -> Headers:
+    fields = variant.fields_of_content(size, validators, media_type=media_type)
+    fields.append(("accept-ranges", "bytes"))
+    return Headers(fields)
+
+
+def _whole(file: Opened, variant: Variant, validators: Validators) -> Response:
     body = FileRange(descriptor=file.descriptor, offset=0, count=file.status.st_size, close=file.close)
-    return Response(200, headers_of_file(media_type_of(name), body.count, validators), body)
+    return Response(200, _file_headers(variant, body.count, validators), body)
 
 
-def _part(file: Opened, name: str, validators: Validators, part: ByteRange) -> Response:
+def _part(file: Opened, variant: Variant, validators: Validators, part: ByteRange) -> Response:
     """One part (RFC 9110 section 15.3.7.1)."""
     body = FileRange(descriptor=file.descriptor, offset=part.first, count=part.count, close=file.close)
-    headers = headers_of_file(media_type_of(name), body.count, validators)
+    headers = _file_headers(variant, body.count, validators)
     headers.add("content-range", content_range(part, file.status.st_size))
     return Response(206, headers, body)
 
 
-def _parts(file: Opened, name: str, validators: Validators, ranges: Sequence[ByteRange]) -> Response:
+def _parts(file: Opened, variant: Variant, validators: Validators, ranges: Sequence[ByteRange]) -> Response:
     """Several parts (RFC 9110 section 15.3.7.2), each with the media type of the file."""
-    size, media_type = file.status.st_size, media_type_of(name)
+    size, media_type = file.status.st_size, variant.media_type
     boundary = secrets.token_hex(16)  # nobody can have written it into the file
     body = FileRanges(
         descriptor=file.descriptor,
@@ -141,7 +169,7 @@ def _parts(file: Opened, name: str, validators: Validators, ranges: Sequence[Byt
         end=multipart_end(boundary),
         close=file.close,
     )
-    return Response(206, headers_of_file(multipart_type(boundary), body.count, validators), body)
+    return Response(206, _file_headers(variant, body.count, validators, media_type=multipart_type(boundary)), body)
 
 
 def _unsatisfiable(size: int) -> Response:
@@ -152,28 +180,35 @@ def _unsatisfiable(size: int) -> Response:
     return page
 
 
-def respond_with_file(request: Request, name: str, file: Opened, now: float) -> Response:
+def refusal_by_precondition(request: Request, variant: Variant, validators: Validators) -> Response | None:
+    """A 304 or 412; None: the preconditions hold, or there are none."""
+    if not has_preconditions(request.headers):
+        return None
+    verdict = evaluate(request.method, request.headers, validators.etag, validators.last_modified)
+    if verdict == 304:
+        # Section 15.4.5: the validator and what caches go by, and nothing that describes a body.
+        return Response(304, Headers(variant.fields(validators)))
+    return error_page(412) if verdict == 412 else None
+
+
+def respond_with_file(request: Request, variant: Variant, file: Opened, now: float) -> Response:
     """A 200 or 206 that owns `file`, or a 304, 412 or 416, that has closed it. `now` is the wall clock."""
     is_sent = False
     try:
         validators = Validators.of(file.status, now)
-        verdict = evaluate(request.method, request.headers, validators.etag, validators.last_modified)
-        if verdict == 304:
-            # Section 15.4.5: the validator, and nothing that describes a body.
-            return Response(304, Headers([("etag", validators.etag)]))
-        if verdict == 412:
-            return error_page(412)
-        size = file.status.st_size
+        refusal = refusal_by_precondition(request, variant, validators)
+        if refusal is not None:
+            return refusal
         try:
-            ranges = ranges_of(request, validators, size)
+            ranges = ranges_of(request, validators, file.status.st_size)
         except UnsatisfiableRangeError:
-            return _unsatisfiable(size)
+            return _unsatisfiable(file.status.st_size)
         if ranges is None:
-            response = _whole(file, name, validators)
+            response = _whole(file, variant, validators)
         elif len(ranges) == 1:
-            response = _part(file, name, validators, ranges[0])
+            response = _part(file, variant, validators, ranges[0])
         else:
-            response = _parts(file, name, validators, ranges)
+            response = _parts(file, variant, validators, ranges)
         is_sent = True
         return response
     finally:

@@ -20,8 +20,8 @@ import trio
 
 from ktrio.handlers._errors import ALLOWED, error_page, page_response
 from ktrio.handlers._folder import paced, read_folder
-from ktrio.handlers._representation import respond_with_file
 from ktrio.handlers._tree import Kind, PathError, RootError, Tree
+from ktrio.handlers._variants import Variants
 from ktrio.handlers.listing import quote_name, render_listing
 from ktrio.http.errors import HttpError
 from ktrio.http.headers import Headers
@@ -31,9 +31,9 @@ from ktrio.http.target import decode_path, is_hidden, is_plain_name
 
 __all__ = ["RootError", "files"]
 
-# Worker threads that read folders at once, for each handler: a burst of listings must not take all of Trio's
-# 40 threads from those who warm cold files. A guess; nobody has measured better.
-_LISTING_THREADS: Final = 4
+# Worker threads that read folders and compress files at once, for each handler: a burst of either must not take all of
+# Trio's 40 threads from those who warm cold files. A guess; nobody has measured better.
+_THREADS: Final = 4
 
 # Visible ASCII may stand in a Location as it came (RFC 3986 section 3.4); anything else is percent-encoded.
 _PLAIN_IN_QUERY: Final = "".join(chr(code) for code in range(0x21, 0x7F))
@@ -71,14 +71,25 @@ def respond_with_listing(tree: Tree, names: tuple[str, ...]) -> Response:
 class _Files:
     """The handler that `files` makes. All attributes I: set once."""
 
-    __slots__ = ("_index", "_listing", "_threads", "_tree", "_wall_clock")
+    __slots__ = ("_index", "_listing", "_threads", "_tree", "_variants")
 
-    def __init__(self, tree: Tree, index: tuple[str, ...], *, listing: bool, wall_clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        index: tuple[str, ...],
+        *,
+        listing: bool,
+        precompressed: bool,
+        compress: bool,
+        wall_clock: Callable[[], float],
+    ) -> None:
         self._tree = tree
         self._index = index
         self._listing = listing
-        self._wall_clock = wall_clock
-        self._threads = trio.CapacityLimiter(_LISTING_THREADS)
+        self._threads = trio.CapacityLimiter(_THREADS)
+        self._variants = Variants(
+            tree, precompressed=precompressed, compress=compress, wall_clock=wall_clock, threads=self._threads
+        )
 
     # No checkpoint on the way to a file, although the style of Trio asks for one: the protocol has one in
     # every response it writes, and a second would cost a tenth of the request.
@@ -92,17 +103,17 @@ class _Files:
                 return error_page(404)
             if request.path.endswith("/"):
                 return await self._answer_folder(request, names)
-            return self._answer_name(request, names)
+            return await self._answer_name(request, names)
         except HttpError as error:
             return error_page(error.status, error.message)
         except PathError as error:
             return error_page(error.status)
 
-    def _answer_name(self, request: Request, names: tuple[str, ...]) -> Response:
+    async def _answer_name(self, request: Request, names: tuple[str, ...]) -> Response:
         """Answer a path without a slash at its end: a file, or the way to the folder."""
         found = self._tree.open(names, Kind.FILE)
         if found.kind is Kind.FILE:
-            return respond_with_file(request, names[-1], found, self._wall_clock())
+            return await self._variants.respond(request, names, found)
         location = location_with_slash(names[-1], request.query)
         return Response(301, Headers([("location", location), ("content-length", "0")]))
 
@@ -116,7 +127,7 @@ class _Files:
                     raise
                 continue
             if found.kind is Kind.FILE:
-                return respond_with_file(request, index, found, self._wall_clock())
+                return await self._variants.respond(request, (*names, index), found)
         if not self._listing:
             return error_page(404)
         # Abandoned when the request is cancelled: a hanging network disk must not hold the connection's task.
@@ -134,6 +145,8 @@ def files(
     *,
     index: str | Iterable[str] = ("index.html",),
     listing: bool = True,
+    precompressed: bool = True,
+    compress: bool = True,
     wall_clock: Callable[[], float] = time.time,
 ) -> Handler:
     """A handler that serves the folder `root` to GET and HEAD.
@@ -142,6 +155,10 @@ def files(
       root: the folder, relative or a link if you like; resolved now, once.
       index: names looked for in a folder, in this order, before it is listed.
       listing: show what is in a folder without index file; False makes it 404.
+      precompressed: send ``page.html.br``, ``.zst`` or ``.gz`` instead of ``page.html`` to whoever accepts that, if it
+        is there, smaller, and no older.
+      compress: compress text of 256 bytes to 8 MiB for whoever accepts it: gzip, and with the extra ``compression``
+        br and zstd. What was compressed is remembered, up to 32 MiB.
       wall_clock: seconds since the epoch; tells how old a file is.
 
     Raises:
@@ -152,4 +169,6 @@ def files(
     for name in names:
         if not is_plain_name(name):
             raise ValueError(f"index file {name!r} is not the name of a file")
-    return _Files(Tree(root), names, listing=listing, wall_clock=wall_clock)
+    return _Files(
+        Tree(root), names, listing=listing, precompressed=precompressed, compress=compress, wall_clock=wall_clock
+    )

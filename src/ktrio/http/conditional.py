@@ -18,6 +18,12 @@ _TAG: Final = re.compile(r'((?:W/)?"[\x21\x23-\x7e\x80-\xff]*")')
 _TAG_LIST: Final = re.compile(rf"[ \t,]*+(?:{_TAG.pattern}[ \t]*+(?:,[ \t,]*+|\Z))+")
 
 _SAFE: Final = frozenset({"GET", "HEAD"})
+_PRECONDITIONS: Final = frozenset({"if-match", "if-none-match", "if-modified-since", "if-unmodified-since"})
+
+
+def has_preconditions(headers: Headers) -> bool:
+    """Is there anything to `evaluate`? Cheaper than that, for most requests have none."""
+    return not _PRECONDITIONS.isdisjoint([name for name, _value in headers])
 
 
 def evaluate(method: str, headers: Headers, etag: str | None, last_modified: int | None) -> Literal[200, 304, 412]:

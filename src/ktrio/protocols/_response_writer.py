@@ -33,9 +33,13 @@ SMALL_FILE: Final = 64 * 1024
 _END: Final = object()  # of an iterable; None would be a piece of the wrong type
 
 
+_FILES: Final = (FileRange, FileRanges)
+_WHOLE: Final = (bytes, *_FILES)
+
+
 def is_there(body: object) -> bool:
     """Is this body there as a whole when the handler returns: with a length, and nothing of it runs any more?"""
-    return isinstance(body, bytes | FileRange | FileRanges)
+    return isinstance(body, _WHOLE)
 
 
 def is_sendable(body: object) -> bool:
@@ -51,7 +55,7 @@ def _is_writer(body: object) -> TypeGuard[BodyWriter]:
 async def close_body(response: Response) -> None:
     """Close what a response's body holds: a file's descriptor, or an iterable's resources. No checkpoint for a file."""
     body = response.body
-    if isinstance(body, FileRange | FileRanges):
+    if isinstance(body, _FILES):
         body.close()
     elif not isinstance(body, bytes):
         await _aclose(body)
@@ -146,7 +150,7 @@ class ResponseWriter:
             raise TypeError(
                 f"a response's body is bytes, a FileRange, an async iterable or an async function, not {body!r:.100}"
             )
-        if isinstance(body, bytes | FileRange | FileRanges) or has_no_body(self._method, response.status):
+        if isinstance(body, _WHOLE) or has_no_body(self._method, response.status):
             head = self._render_head(response, common, must_close)
             connection.begin_answer()
             if not exchange.sends_body:
@@ -168,7 +172,7 @@ class ResponseWriter:
         if isinstance(body, bytes):
             length: int | None = len(body)
         else:
-            length = body.count if isinstance(body, FileRange | FileRanges) else None
+            length = body.count if isinstance(body, _FILES) else None
         set_by_handler = {name for name, _value in headers}
         headers = Headers(headers)
         for name, value in common:
