@@ -59,7 +59,7 @@ THIRD_PARTY: Final[dict[str, set[str]]] = {
     "protocols": {"trio"},
     "handlers": {"trio", "brotli", "zstandard"},
     "instrumentation": {"trio"},
-    "workqueue": {"trio"},
+    "workqueue": {"trio", "typing_extensions"},  # the latter for type checkers only, which bring it along
     "net": {"trio"},
     "http": {"h11"},
 }

@@ -48,8 +48,8 @@ WQ_DFL_ACTIVE = 256
 WQ_MAX_ACTIVE = 65_536
 """The most that may be asked for. The kernel stops at 2048 threads; a slot is a Trio task of about 5 KB here."""
 
-OnError: TypeAlias = "Literal['raise'] | Callable[[Work, Exception], None]"
-"""A queue's error policy: ``"raise"``, or a plain function that is called with the item and its exception."""
+OnError: TypeAlias = "Literal['raise', 'store'] | Callable[[Work, Exception], None]"
+"""A queue's error policy: ``"raise"``, ``"store"``, or a plain function called with the item and its exception."""
 
 
 @final
@@ -62,8 +62,10 @@ class WorkqueueAttrs:
     on_error: OnError
 
     def __post_init__(self) -> None:
-        if self.on_error != "raise" and not callable(self.on_error):
-            raise ValueError(f"workqueue {self.name!r}: on_error must be 'raise' or a callable, not {self.on_error!r}")
+        if self.on_error not in ("raise", "store") and not callable(self.on_error):
+            raise ValueError(
+                f"workqueue {self.name!r}: on_error must be 'raise', 'store' or a callable, not {self.on_error!r}"
+            )
 
 
 def effective_max_active(max_active: int) -> int:

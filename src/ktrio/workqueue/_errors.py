@@ -7,6 +7,7 @@ __all__ = [
     "DeadlockError",
     "DestroyedError",
     "DrainingError",
+    "NoResultError",
     "ParkingError",
     "SupervisorClosedError",
     "WorkqueueError",
@@ -31,7 +32,10 @@ class DrainingError(WorkqueueError):
 
 
 class DestroyedError(WorkqueueError):
-    """The caller's fault: use of a queue after `Workqueue.destroy`, or of `run` on a queue that ended meanwhile."""
+    """The caller's fault: use of a queue after `Workqueue.destroy`; or nobody's: a result that will never be.
+
+    The latter for callers of `Workqueue.run` and `Work.result` whose item was withdrawn or interrupted by others.
+    """
 
 
 class SupervisorClosedError(WorkqueueError):
@@ -48,6 +52,14 @@ class DeadlockError(WorkqueueError):
 
 class ParkingError(WorkqueueError):
     """The caller's fault: `parked` outside an item, inside `parked`, or in a task that an item started."""
+
+
+class NoResultError(WorkqueueError):
+    """The caller's fault: `Work.result` of an item that has none.
+
+    It was never queued; or it has run, but nobody was waiting for its result and its queue does not keep it
+    (``on_error="store"``).
+    """
 
 
 class BusyError(WorkqueueError):

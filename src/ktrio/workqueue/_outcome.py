@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 import trio
 
 if TYPE_CHECKING:
-    from ktrio.workqueue._call import Call
+    from ktrio.workqueue._followers import Followers
     from ktrio.workqueue._pwq import PoolWorkqueue
     from ktrio.workqueue._work import Work
 
@@ -33,7 +33,7 @@ def take_out_cancelled(error: BaseException) -> tuple[BaseException | None, Base
     return None, error
 
 
-def report(pwq: PoolWorkqueue, work: Work, error: BaseException) -> None:
+def report(pwq: PoolWorkqueue, work: Work, followers: Followers | None, error: BaseException) -> None:
     """Tell whoever is to know of an error of `work`, whose books are closed; raises what is left for the scopes."""
     cancelled, rest = take_out_cancelled(error)
     if cancelled is not None and trio.current_effective_deadline() != float("-inf"):
@@ -42,21 +42,19 @@ def report(pwq: PoolWorkqueue, work: Work, error: BaseException) -> None:
         rest.__cause__, cancelled = error, None
     if rest is not None:
         pwq.failed += 1
-    if work._call is not None:
-        _settle(pwq, work._call, rest)
-    if rest is not None and (work._call is None or not isinstance(rest, Exception)):
+    taken = followers is not None and _tell(followers, pwq, work, rest)
+    if rest is not None and not taken:
         pwq.wq.report(work, rest)
     if cancelled is not None:
         raise cancelled
 
 
-def _settle(pwq: PoolWorkqueue, caller: Call, rest: BaseException | None) -> None:
-    """Tell the caller of `run`. Of what ends the supervisor most are cancelled along with it, and need no error."""
+def _tell(followers: Followers, pwq: PoolWorkqueue, work: Work, rest: BaseException | None) -> bool:
+    """Tell those who follow the run; True if one of them takes the error."""
+    if isinstance(rest, Exception):
+        return followers.failed(work, rest)
     if rest is None:
-        caller.settle_unfinished("was interrupted")
-    elif isinstance(rest, Exception):
-        caller.settle(None, rest)
-    elif caller.was_cancelled:
-        caller.settle_unfinished(f"ended with {rest!r}")
+        followers.unfinished(work, "was interrupted")
     else:
-        pwq.pool.supervisor.settle_in_the_end(caller, f"ended with {rest!r}")
+        followers.unfinished(work, f"ended with {rest!r}", pwq.pool.supervisor)
+    return False

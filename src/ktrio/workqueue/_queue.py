@@ -11,12 +11,13 @@ import trio
 from trio.lowlevel import current_trio_token, enable_ki_protection, in_trio_run
 
 from ktrio.workqueue._attrs import WorkqueueAttrs, WorkqueueFlags, effective_max_active
-from ktrio.workqueue._call import Call
 from ktrio.workqueue._errors import BusyError, DeadlockError, SupervisorClosedError
 from ktrio.workqueue._flush import ColourLine
+from ktrio.workqueue._followers import Followers
 from ktrio.workqueue._gate import Gate
 from ktrio.workqueue._parking import enclosing_workers, parked_while_waiting
 from ktrio.workqueue._pwq import PoolWorkqueue
+from ktrio.workqueue._result import Caller, Store
 from ktrio.workqueue._statistics import WorkqueueStatistics
 from ktrio.workqueue._unprotected import call
 from ktrio.workqueue._work import Pending, Work
@@ -48,6 +49,7 @@ class Workqueue:
         self._pwqs = tuple(PoolWorkqueue(self, pool) for pool in supervisor.pools_for(attrs.flags))  # I
         self._deal = cycle(self._pwqs)  # S: round robin for queueings from outside
         self._gate = Gate(self, supervisor)  # I; its content S
+        self._store = Store(attrs.name) if attrs.on_error == "store" else None  # I; its content S
 
     @property
     def name(self) -> str:
@@ -109,6 +111,8 @@ class Workqueue:
             pwq = self._pwqs[0] if len(self._pwqs) == 1 else self._choose_pwq()
         if self._instruments.queue_work is not None:
             self._instruments.tell_queue_work(work, pwq)
+        if self._store is not None:
+            self._store.queued(work)
         work._colour = colour = self.colours.current
         work._context = copy_context()
         colour.in_flight += 1
@@ -180,6 +184,8 @@ class Workqueue:
         await self.drain()
         self._gate.destroyed = True
         self._supervisor.forget(self)
+        if self._store is not None:
+            self._store.close()
 
     @overload
     async def run(self, fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T: ...
@@ -198,7 +204,8 @@ class Workqueue:
         """
         await trio.lowlevel.checkpoint_if_cancelled()
         work = Work(fn, *args)
-        work._call = caller = Call(work)
+        caller = Caller(work, None)
+        work._followers = Followers(caller)
         if not self.queue_work(work):
             raise SupervisorClosedError(f"{self!r} belongs to a supervisor that is being left")
         return await parked_while_waiting(caller.wait)
@@ -227,16 +234,11 @@ class Workqueue:
     def withdrawn(self, work: Work) -> None:
         """A pending queueing will never run: close its books."""
         colour, work._colour, work._context = work._colour, None, None
-        flushers, work._flushers = work._flushers, None
+        followers, work._followers = work._followers, None
         if colour is not None:
             self.colours.finished(colour)
-        if flushers is not None:
-            if work._worker is not None:  # a flush waits for the run before it as well
-                flushers.repark_all(work._worker.end_of_run())
-            else:
-                flushers.unpark_all()
-        if work._call is not None:
-            work._call.settle_unfinished("was discarded before it began")
+        if followers is not None:
+            followers.withdrawn(work)
         self.discarded(work)
 
     def discarded(self, work: Work) -> None:
@@ -253,6 +255,10 @@ class Workqueue:
         if policy == "raise" or not isinstance(error, Exception):
             self._supervisor.fail(error)
             return
+        if policy == "store":
+            assert self._store is not None
+            self._store.keep_error(work, error)
+            return
         try:
             call(policy, work, error)
         except BaseException as second:
@@ -266,6 +272,8 @@ class Workqueue:
             for entry in waiting:
                 if isinstance(entry, Work) and entry._pwq is pwq:
                     entry.cancel()
+        if self._store is not None:
+            self._store.close()
 
     @property
     def in_flight(self) -> int:

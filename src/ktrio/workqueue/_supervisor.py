@@ -17,7 +17,6 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ktrio.workqueue._attrs import WQ_HIGHPRI, WQ_UNBOUND, OnError, WorkqueueAttrs, WorkqueueFlags
-from ktrio.workqueue._call import Call
 from ktrio.workqueue._errors import SupervisorClosedError
 from ktrio.workqueue._gate import PATIENT_ROUNDS
 from ktrio.workqueue._hogs import CPU_INTENSIVE_THRESHOLD, Hogs
@@ -25,6 +24,7 @@ from ktrio.workqueue._instruments import Instruments, WorkqueueInstrument
 from ktrio.workqueue._parking import current_work
 from ktrio.workqueue._pool import Pool
 from ktrio.workqueue._queue import Workqueue
+from ktrio.workqueue._result import Caller
 from ktrio.workqueue._sensor import InstrumentSensor, trampoline_works
 from ktrio.workqueue._statistics import SupervisorStatistics
 from ktrio.workqueue._threads import thread_limiter
@@ -89,7 +89,7 @@ class Supervisor:
         self._workqueues: dict[Workqueue, None] = {}  # S: in the order of allocation
         self._nursery: trio.Nursery | None = None  # T: while `own` is inside it
         self._late_errors: list[BaseException] = []  # S: raised by on_discard after the nursery was closed
-        self._unsettled: list[tuple[Call, str]] = []  # S
+        self._unsettled: list[tuple[Caller, str]] = []  # S
         self._is_cancelled = False  # S: the pools are ending
         self._refused = 0  # S
         self._warned = False  # S: was the first refusal logged?
@@ -137,8 +137,8 @@ class Supervisor:
             trio.lowlevel.remove_instrument(self._instrument)
         for wq in self._workqueues:
             wq.discard_all()
-        for call, why in self._unsettled:
-            call.settle_unfinished(why)
+        for caller, why in self._unsettled:
+            caller.settle_unfinished(why)
         self._unsettled.clear()
 
     @property
@@ -200,6 +200,8 @@ class Supervisor:
           max_active: items that may be active at once on each simulated CPU; 0 means 256, at most 65 536.
           on_error: what happens to an item's exception. ``"raise"``: it cancels the supervisor and leaves its block. A
             plain function ``(work, error)``: it is called instead, after the books of that run were closed.
+            ``"store"``: each item keeps its last outcome, value or error, for `Work.result`. Whoever waits for a result
+            when the run ends takes its error, whatever the policy.
 
         Raises:
           ValueError: `max_active` out of range, or an unusable `on_error`.
@@ -235,9 +237,9 @@ class Supervisor:
         else:
             self._nursery.start_soon(_raise, error, name="error of a ktrio item")
 
-    def settle_in_the_end(self, call: Call, why: str) -> None:
-        """Tell the caller of a `Workqueue.run` that its item ended with what ends the supervisor, once it has."""
-        self._unsettled.append((call, why))
+    def settle_in_the_end(self, caller: Caller, why: str) -> None:
+        """Tell a caller that waits for a result that its item ended with what ends the supervisor, once it has."""
+        self._unsettled.append((caller, why))
 
     def log_refused_chain(self, wq: Workqueue) -> None:
         """Count a queueing that returned False because the block is being left; name the first in the log."""

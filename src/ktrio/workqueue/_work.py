@@ -17,22 +17,31 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, TypeVarTuple, Unpack, final
+from typing import TYPE_CHECKING, Generic, TypeVarTuple, Unpack, cast, final, overload
 
 import trio
-from trio.lowlevel import ParkingLot, enable_ki_protection
+from trio.lowlevel import enable_ki_protection
 
 from ktrio.workqueue._errors import DeadlockError
+from ktrio.workqueue._followers import Followers
 from ktrio.workqueue._parking import enclosing_workers, parked_while_waiting
+from ktrio.workqueue._result import Caller, Kept, kept_outcome
 from ktrio.workqueue._statistics import WorkStatistics
 
 if TYPE_CHECKING:
-    from ktrio.workqueue._call import Call
+    from typing_extensions import TypeVar  # every type checker has it built in
+
     from ktrio.workqueue._flush import Colour
     from ktrio.workqueue._pwq import PoolWorkqueue
     from ktrio.workqueue._worker import Worker
+
+    T_co = TypeVar("T_co", covariant=True, default=object)
+else:
+    from typing import TypeVar
+
+    T_co = TypeVar("T_co", covariant=True)  # defaults are not in the typing of Python 3.11
 
 __all__ = ["Pending", "Work"]
 
@@ -51,8 +60,10 @@ class Pending(enum.Enum):
 
 
 @final
-class Work:
+class Work(Generic[T_co]):
     """A function with its arguments, to be queued as often as wanted (kernel: ``struct work_struct``).
+
+    For type checkers ``Work[int]`` is an item whose `result` is an int, and plain ``Work`` any item.
 
     Args:
       fn: what a worker calls; an async function, or a plain one that does not block.
@@ -67,12 +78,12 @@ class Work:
     __slots__ = (
         "__weakref__",
         "_args",
-        "_call",
         "_cancelling",
         "_colour",
         "_context",
-        "_flushers",
         "_fn",
+        "_followers",
+        "_kept",
         "_on_discard",
         "_pending",
         "_pwq",
@@ -83,6 +94,22 @@ class Work:
         "name",
     )
 
+    @overload
+    def __init__(
+        self,
+        fn: Callable[[Unpack[Ts]], Awaitable[T_co]],
+        *args: *Ts,
+        on_discard: Callable[[], object] | None = None,
+        name: str | None = None,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        fn: Callable[[Unpack[Ts]], T_co],
+        *args: *Ts,
+        on_discard: Callable[[], object] | None = None,
+        name: str | None = None,
+    ) -> None: ...
     def __init__(
         self,
         fn: Callable[[Unpack[Ts]], object],
@@ -96,14 +123,14 @@ class Work:
         self._fn: Callable[..., object] = fn  # type: ignore[explicit-any]  # I; arguments were checked above
         self._args: tuple[object, ...] = args  # I
         self._on_discard = on_discard  # I
-        self._call: Call | None = None  # I: set by Workqueue.run, who waits for the result
         self._pending = Pending.NOT  # S
         self._pwq: PoolWorkqueue | None = None  # S: of the pending queueing
         self._starts_parked = False  # S: of the pending queueing
         self._colour: Colour | None = None  # S: of the pending queueing
         self._context: Context | None = None  # S: of the pending queueing
         self._worker_to_be: Worker | None = None  # S: chosen for a pending queueing that starts parked
-        self._flushers: ParkingLot | None = None  # S: who waits for the pending queueing
+        self._followers: Followers | None = None  # S: of the pending queueing
+        self._kept: Kept | None = None  # S: the last outcome, if its queue stores
         self._worker: Worker | None = None  # S: who runs it
         self._cancelling = 0  # S: how many cancel_sync are under way
         self._runs = 0  # S
@@ -129,17 +156,49 @@ class Work:
           DeadlockError: called from inside this very item.
         """
         self._refuse_own_wait("flush")
-        if self._pending is not Pending.NOT:
-            if self._flushers is None:
-                self._flushers = ParkingLot()
-            lot = self._flushers
-        elif self._worker is not None:
-            lot = self._worker.end_of_run()
-        else:
+        followers = self._last_queueing()
+        if followers is None:
             await trio.lowlevel.checkpoint()
             return False
-        await parked_while_waiting(lot.park)
+        await parked_while_waiting(followers.lot().park)
         return True
+
+    @enable_ki_protection
+    async def result(self) -> T_co:
+        """Wait for the last queueing seen at this moment, as `flush` does, and give back its value or raise its error.
+
+        The error is then this caller's (and of all others that wait with it): the queue's `on_error` does not see it.
+        Of an idle item: the outcome of the last queueing, if its queue keeps it (``on_error="store"``). Always a
+        checkpoint; inside an item the caller is parked while it waits. Cancelling it does not touch the item, as
+        cancelling `Workqueue.run` does.
+
+        Raises:
+          DeadlockError: called from inside this very item.
+          DestroyedError: the queueing was withdrawn before it began, or its run was interrupted.
+          NoResultError: the item is idle and has kept nothing.
+          and whatever the item raises.
+        """
+        self._refuse_own_wait("result")
+        followers = self._last_queueing()
+        if followers is None:
+            kept = kept_outcome(self)
+            await trio.lowlevel.checkpoint()
+            return cast("T_co", kept.unwrap())
+        caller = Caller(self, followers)
+        followers.add(caller)
+        return cast("T_co", await parked_while_waiting(caller.wait))
+
+    def followers(self) -> Followers:
+        """Those who follow the pending queueing, or the one that is just being accepted."""
+        if self._followers is None:
+            self._followers = Followers()
+        return self._followers
+
+    def _last_queueing(self) -> Followers | None:
+        """Those who follow the pending queueing, else the run under way."""
+        if self._pending is not Pending.NOT:
+            return self.followers()
+        return self._worker.followers() if self._worker is not None else None
 
     @enable_ki_protection
     def cancel(self) -> bool:
@@ -175,7 +234,7 @@ class Work:
             else:
                 if interrupt:
                     self._worker.interrupt("cancel_sync")
-                await parked_while_waiting(self._worker.end_of_run().park)
+                await parked_while_waiting(self._worker.followers().lot().park)
         finally:
             self._cancelling -= 1
         return was_pending

@@ -24,8 +24,9 @@ from types import CoroutineType, FrameType
 from typing import TYPE_CHECKING, Self, cast, final
 
 import trio
-from trio.lowlevel import Abort, ParkingLot, enable_ki_protection
+from trio.lowlevel import Abort, enable_ki_protection
 
+from ktrio.workqueue._followers import Followers
 from ktrio.workqueue._hogs import step_was_long
 from ktrio.workqueue._outcome import refuse_other_awaitables, report
 from ktrio.workqueue._parking import workers_of_this_run
@@ -57,7 +58,7 @@ class Worker:
         "_colour",
         "_context",
         "_coro",
-        "_flushers",
+        "_followers",
         "_hog_after",
         "_home",
         "_instruments",
@@ -109,7 +110,7 @@ class Worker:
         self.activated = True  # S: its run has had a slot; not yet if it started parked
         self.adoptable = False  # S: started parked, and no `parked()` has adopted that yet
         self._coro: ItemCoroutine | None = None  # T: the item's coroutine
-        self._flushers: ParkingLot | None = None  # S: who waits for the end of this run
+        self._followers: Followers | None = None  # S: of the queueing it runs
         self._interrupted = False  # S
         self._burst = 0  # T: items since the loop last had its turn
         self._burst_began = 0.0  # T, by `_now`
@@ -214,13 +215,13 @@ class Worker:
         try:
             value = await self
         except BaseException as error:
-            self._end(work)
-            report(self.pwq, work, error)
+            followers = self._end(work)
+            report(self.pwq, work, followers, error)
             self._step_began = self._now()
         else:
-            self._end(work)
-            if work._call is not None:
-                work._call.settle(value, None)
+            followers = self._end(work)
+            if followers is not None:
+                followers.returned(work, value)
 
     def _begin(self, work: Work) -> None:
         """Open the books of a run: from here on the item is not pending but running."""
@@ -229,7 +230,7 @@ class Worker:
         assert work._context is not None
         self.work = work
         self.pwq, self._colour, self._context = work._pwq, work._colour, work._context
-        self._flushers, work._flushers = work._flushers, None
+        self._followers, work._followers = work._followers, None
         work._colour = work._context = None
         work._pending = Pending.NOT
         work._worker = self
@@ -240,8 +241,8 @@ class Worker:
         if self._instruments.execute_start is not None:
             self._instruments.tell_execute_start(work, self)
 
-    def _end(self, work: Work) -> None:
-        """Close the books of a run: place, slot, colour and waiters, in one synchronous stretch."""
+    def _end(self, work: Work) -> Followers | None:
+        """Close the books of a run: place, slot and colour; its followers are to be told in the same stretch."""
         pwq = self.pwq
         if self._coro is not None:
             self._leave_coro(self._coro)
@@ -270,9 +271,8 @@ class Worker:
         pwq.completed += 1
         pwq.run_ended(work, had_slot=had_slot)
         pwq.wq.colours.finished(self._colour)
-        if self._flushers is not None:
-            self._flushers.unpark_all()
-            self._flushers = None
+        followers, self._followers = self._followers, None
+        return followers
 
     def restart_step(self) -> None:
         """What has passed until now was not the item's doing."""
@@ -290,11 +290,11 @@ class Worker:
         self._interrupted = True
         self._scope.cancel(reason=reason)
 
-    def end_of_run(self) -> ParkingLot:
-        """Where to wait for the end of the run under way."""
-        if self._flushers is None:
-            self._flushers = ParkingLot()
-        return self._flushers
+    def followers(self) -> Followers:
+        """Those who follow the run under way."""
+        if self._followers is None:
+            self._followers = Followers()
+        return self._followers
 
     def returned(self) -> None:
         """It comes back from being parked: it holds a slot, and now it takes its place (`ktrio.workqueue._parking`)."""

@@ -1,0 +1,41 @@
+"""What type checkers must accept of the workqueue; checked by `make check-types`, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import assert_type
+
+from ktrio import Work, Workqueue
+
+
+async def count(text: str, *, base: int = 10) -> int:
+    return int(text, base)
+
+
+def length(text: str) -> int:
+    return len(text)
+
+
+async def results(wq: Workqueue) -> None:
+    later, at_once = Work(count, "1"), Work(length, "1")
+    assert_type(later, Work[int])
+    assert_type(at_once, Work[int])
+    assert_type(await later.result(), int)
+    assert_type(await at_once.result(), int)
+    assert_type(await wq.run(count, "1"), int)
+    wq.queue_work(later)
+
+
+# Without parameters it is an item with any result, also for whoever checks strictly.
+def note(work: Work, error: Exception) -> None:
+    print(work.name, error)
+
+
+on_error: Callable[[Work, Exception], None] = note
+items: list[Work] = [Work(count, "1"), Work(print)]
+of_ints: Work[int] = Work(count, "1", name="count")
+of_anything: Work[object] = of_ints
+
+
+async def unknown(work: Work) -> None:
+    assert_type(await work.result(), object)
