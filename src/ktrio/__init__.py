@@ -8,6 +8,7 @@ TYPE_CHECKING = False  # typing's own takes longer to import than everything els
 if TYPE_CHECKING:
     from ktrio.config import QueueOptions
     from ktrio.handlers.files import RootError, files
+    from ktrio.handlers.mounts import mount
     from ktrio.http.details import RequestDetails
     from ktrio.http.errors import (
         BadRequest,
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
         TargetTooLong,
         VersionNotSupported,
     )
+    from ktrio.http.events import ServerSentEvent
     from ktrio.http.headers import Headers
     from ktrio.http.messages import (
         BodyWriter,
@@ -100,6 +102,7 @@ _EXPORTS = {
     "STREAM_TIMEOUTS": "ktrio.serve",
     "SendBytes": "ktrio.http.messages",
     "Server": "ktrio.server.lifecycle",
+    "ServerSentEvent": "ktrio.http.events",
     "ServerEndedError": "ktrio.server.errors",
     "ServerOptions": "ktrio.server.options",
     "ServerStatistics": "ktrio.server.lifecycle",
@@ -120,6 +123,7 @@ _EXPORTS = {
     "WorkqueueError": "ktrio.workqueue",
     "current_work": "ktrio.workqueue",
     "files": "ktrio.handlers.files",
+    "mount": "ktrio.handlers.mounts",
     "open_supervisor": "ktrio.workqueue",
     "parked": "ktrio.workqueue",
     "serve_echo": "ktrio.serve",
@@ -171,6 +175,7 @@ __all__ = [
     "Server",
     "ServerEndedError",
     "ServerOptions",
+    "ServerSentEvent",
     "ServerStatistics",
     "ServiceUnavailable",
     "State",
@@ -186,6 +191,7 @@ __all__ = [
     "WorkqueueError",
     "current_work",
     "files",
+    "mount",
     "open_supervisor",
     "parked",
     "serve_echo",

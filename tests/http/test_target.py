@@ -15,7 +15,6 @@ from ktrio.http.target import (
     is_hidden,
     is_plain_name,
     split_target,
-    with_slash,
 )
 
 
@@ -217,21 +216,3 @@ def test_split_and_decode_of_any_text_give_an_answer_or_a_400(raw):
 )
 def test_dotfiles_are_hidden_but_for_well_known_at_the_root(names, hidden):
     assert is_hidden(names) is hidden
-
-
-@pytest.mark.parametrize(
-    ("path", "query", "location"),
-    [
-        ("/a", None, "/a/"),
-        ("/a", "", "/a/?"),
-        ("/a", "x=/", "/a/?x=/"),
-        ("/a%20b/c", "q", "/a%20b/c/?q"),
-        ("//evil.example", None, "/evil.example/"),  # not the host evil.example (RFC 3986 section 4.2)
-        ("////evil.example/a", None, "/evil.example/a/"),
-        ("/\\evil.example", None, "/evil.example/"),
-        ("//", None, "/"),
-        ("/", "q", "/?q"),
-    ],
-)
-def test_with_slash_stays_on_this_host(path, query, location):
-    assert with_slash(path, query) == location

@@ -6,10 +6,13 @@ the server is draining. They are typing Protocols here and implemented in `ktrio
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, final
 
+from ktrio.http.events import MEDIA_TYPE as EVENT_STREAM
+from ktrio.http.events import EncodedEvents, ServerSentEvent
 from ktrio.http.headers import Headers
 
 
@@ -157,6 +160,66 @@ class Response:
     headers: Headers = field(default_factory=Headers)
     body: Body = b""
     trailers: Headers | None = None
+
+    @classmethod
+    def text(cls, text: str, status: int = 200, *, media_type: str = "text/plain") -> Response:
+        """Text in UTF-8, as ``text/plain`` or another type of text."""
+        return cls(status, _headers(f"{media_type}; charset=utf-8"), text.encode())
+
+    @classmethod
+    def html(cls, page: str, status: int = 200) -> Response:
+        """A page in UTF-8. What came from others must be escaped in it: `html.escape`."""
+        return cls.text(page, status, media_type="text/html")
+
+    @classmethod
+    def json(cls, value: object, status: int = 200) -> Response:
+        """What `json.dumps` makes of a value (RFC 8259).
+
+        Raises:
+          TypeError, ValueError: it cannot be written as JSON; NaN and the infinities cannot.
+        """
+        body = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        return cls(status, _headers("application/json"), body.encode())
+
+    @classmethod
+    def redirect(cls, location: str, status: int = 303) -> Response:
+        """To another place (RFC 9110 section 15.4): 303 see other, 307 or 308 to ask there again in the same way.
+
+        `location` is a URL, percent-encoded as it is sent. One that somebody else has written may lead anywhere, so
+        check it first.
+
+        Raises:
+          ValueError: `status` is no redirection, or `location` has characters that must be encoded.
+        """
+        if status not in (301, 302, 303, 307, 308):
+            raise ValueError(f"a redirect's status is 301, 302, 303, 307 or 308, not {status}")
+        if not location or not all("\x21" <= char <= "\x7e" for char in location):
+            raise ValueError(
+                f"a Location is a URL in visible ASCII, not {location!r}: encode it with urllib.parse.quote"
+            )
+        return cls(status, Headers([("location", location)]))
+
+    @classmethod
+    def stream(
+        cls, body: AsyncIterable[bytes] | BodyWriter, *, media_type: str = "application/octet-stream"
+    ) -> Response:
+        """A body that comes in pieces: an async iterable, or an async writer function."""
+        return cls(200, _headers(media_type), body)
+
+    @classmethod
+    def events(cls, events: AsyncIterable[ServerSentEvent | str]) -> Response:
+        """A stream of server-sent events, for a browser's ``EventSource``; a string is an event's data.
+
+        No cache keeps it. A stream that may be silent for long says something now and then (an event with empty data
+        will do): a client that has gone without a word shows only when something is sent to it.
+        """
+        headers = _headers(EVENT_STREAM)
+        headers.add("cache-control", "no-store")
+        return cls(200, headers, EncodedEvents(events))
+
+
+def _headers(media_type: str) -> Headers:
+    return Headers([("content-type", media_type), ("x-content-type-options", "nosniff")])
 
 
 Handler: TypeAlias = Callable[[Request], Awaitable[Response]]

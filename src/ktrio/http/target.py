@@ -107,15 +107,3 @@ def is_plain_name(name: str) -> bool:
 def is_hidden(names: tuple[str, ...]) -> bool:
     """Does any of `names` begin with a dot? ``.well-known`` at the root does not count (RFC 8615 section 3)."""
     return any(name.startswith(".") for name in names[names[:1] == (".well-known",) :])
-
-
-def with_slash(path: str, query: str | None) -> str:
-    """Where a folder asked for without its slash is to be found: `path` with a slash, the query kept.
-
-    A relative reference (RFC 9110 section 10.2.2) that stays on this host: a path that begins with two slashes would
-    be read as the name of another (RFC 3986 section 4.2), and browsers take a backslash for a slash, so any number of
-    either at the beginning becomes one slash.
-    """
-    inside = path.lstrip("/\\").rstrip("/")
-    location = f"/{inside}/" if inside else "/"
-    return location if query is None else f"{location}?{query}"
