@@ -59,8 +59,22 @@ class ColourLine:
             if done.flushers is not None:
                 done.flushers.unpark_all()
 
-    def close_current(self) -> ParkingLot | None:
-        """Begin a flush: the lot to wait in, or None if nothing is in flight."""
+    @property
+    def is_flushed(self) -> bool:
+        """Does a flush wait for some of the items in flight?"""
+        return len(self._line) > 1
+
+    def covers(self, closed: Colour, colour: Colour) -> bool:
+        """Does a flush of `closed` wait for items of `colour`?"""
+        for each in self._line:
+            if each is colour:
+                return True
+            if each is closed:
+                break
+        return False
+
+    def close_current(self) -> Colour | None:
+        """Begin a flush: the colour in whose lot to wait, or None if nothing is in flight."""
         if self.current.in_flight:
             closed = self.current
             self.current = Colour()
@@ -69,4 +83,4 @@ class ColourLine:
             closed = self._line[-2]
         else:
             return None
-        return closed.lot()
+        return closed

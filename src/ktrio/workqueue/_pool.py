@@ -77,6 +77,7 @@ class Pool:
         self.parked = 0  # S
         self.created = self.culled = self.at_capacity = 0  # S
         self._crowded = ParkingLot()  # where the pool's task waits until there are too many idle workers
+        self.deadline = float("inf")  # T: of the scopes around the supervisor
         self._nursery: trio.Nursery | None = None  # T: while `run` is inside it
         self._early: list[Work] = []  # S: items that start parked, assigned before `run` had begun
         self.ending = False  # S: the supervisor is going: nothing begins any more, what waits is discarded at the end
@@ -85,6 +86,7 @@ class Pool:
     @enable_ki_protection
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Own the workers until cancelled; in between, cull the idle ones. Starts with one worker."""
+        self.deadline = trio.current_effective_deadline()
         async with trio.open_nursery() as nursery:
             self._nursery = nursery
             try:

@@ -15,11 +15,12 @@ from ktrio.workqueue._errors import BusyError, DeadlockError, SupervisorClosedEr
 from ktrio.workqueue._flush import ColourLine
 from ktrio.workqueue._followers import Followers
 from ktrio.workqueue._gate import Gate
-from ktrio.workqueue._parking import enclosing_workers, parked_while_waiting
+from ktrio.workqueue._parking import enclosing_workers
 from ktrio.workqueue._pwq import PoolWorkqueue
 from ktrio.workqueue._result import Caller, Store
 from ktrio.workqueue._statistics import WorkqueueStatistics
 from ktrio.workqueue._unprotected import call
+from ktrio.workqueue._waits import Wait, refuse_own_wait
 from ktrio.workqueue._work import Pending, Work
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Workqueue:
         self._attrs = attrs  # I
         self.max_active = effective_max_active(max_active)  # S, by set_max_active; read only for users
         self.colours = ColourLine()  # I
+        self.waits: dict[trio.lowlevel.Task, Wait] = {}  # S: of tasks inside its items, for others
         self._instruments = supervisor.instruments  # I
         self._pwqs = tuple(PoolWorkqueue(self, pool) for pool in supervisor.pools_for(attrs.flags))  # I
         self._deal = cycle(self._pwqs)  # S: round robin for queueings from outside
@@ -142,14 +144,17 @@ class Workqueue:
         while it waits. Flushes that began earlier end no later. Cancelling it leaves nothing behind.
 
         Raises:
-          DeadlockError: called from inside an item of this queue.
+          DeadlockError: called from inside an item of this queue, or of one that certainly waits for the caller.
         """
-        self._refuse_own_wait("flush")
-        lot = self.colours.close_current()
-        if lot is None:
+        refuse_own_wait(self, "flush")
+        await self._flush("flush")
+
+    async def _flush(self, what: str) -> None:
+        colour = self.colours.close_current()
+        if colour is None:
             await trio.lowlevel.checkpoint()
         else:
-            await parked_while_waiting(lot.park)
+            await Wait(what, self, colour).sleep(colour.lot().park)
 
     @enable_ki_protection
     async def drain(self) -> None:
@@ -159,14 +164,17 @@ class Workqueue:
         overlap. Always a checkpoint. Parked items are waited for like any other.
 
         Raises:
-          DeadlockError: called from inside an item of this queue.
+          DeadlockError: called from inside an item of this queue, or as for `flush`.
         """
-        self._refuse_own_wait("drain")
+        await self._drain("drain")
+
+    async def _drain(self, what: str) -> None:
+        refuse_own_wait(self, what)
         self._gate.draining += 1
         try:
-            await self.flush()
+            await self._flush(what)
             while self.in_flight:
-                await self.flush()
+                await self._flush(what)
         finally:
             self._gate.draining -= 1
 
@@ -175,13 +183,13 @@ class Workqueue:
         """Drain the queue, then close it (kernel: ``destroy_workqueue``). Again: harmless. Always a checkpoint.
 
         Raises:
-          DeadlockError: called from inside an item of this queue.
+          DeadlockError: called from inside an item of this queue, or as for `flush`.
         """
-        self._refuse_own_wait("destroy")
+        refuse_own_wait(self, "destroy")
         if self._gate.destroyed:
             await trio.lowlevel.checkpoint()
             return
-        await self.drain()
+        await self._drain("destroy")
         self._gate.destroyed = True
         self._supervisor.forget(self)
         if self._store is not None:
@@ -208,13 +216,12 @@ class Workqueue:
         work._followers = Followers(caller)
         if not self.queue_work(work):
             raise SupervisorClosedError(f"{self!r} belongs to a supervisor that is being left")
-        return await parked_while_waiting(caller.wait)
-
-    def _refuse_own_wait(self, what: str) -> None:
-        """Waiting for one's own queue never ends (kernel: lockdep's report)."""
-        for worker in enclosing_workers():
-            if worker.pwq.wq is self:
-                raise DeadlockError(f"{self!r}.{what}() was called from inside {worker.work!r}, an item of that queue")
+        try:
+            wait = Wait("run", work, 1)
+        except DeadlockError:
+            work.cancel()
+            raise
+        return await wait.sleep(caller.wait)
 
     # -- the rest
 

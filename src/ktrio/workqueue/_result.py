@@ -89,6 +89,7 @@ class Caller:
         """The item's value, or its error."""
         if self._outcome is None:
             self._task = trio.lowlevel.current_task()
+            self._task.custom_sleep_data = self  # what `Wait.sleep` asks of everybody
             await trio.lowlevel.wait_task_rescheduled(self._abort)
         assert self._outcome is not None
         return self._outcome.unwrap()

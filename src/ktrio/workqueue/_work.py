@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING, Generic, TypeVarTuple, Unpack, cast, final, ov
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ktrio.workqueue._errors import DeadlockError
 from ktrio.workqueue._followers import Followers
-from ktrio.workqueue._parking import enclosing_workers, parked_while_waiting
 from ktrio.workqueue._result import Caller, Kept, kept_outcome
 from ktrio.workqueue._statistics import WorkStatistics
+from ktrio.workqueue._waits import Wait, refuse_own_wait
 
 if TYPE_CHECKING:
     from typing_extensions import TypeVar  # every type checker has it built in
@@ -153,14 +152,14 @@ class Work(Generic[T_co]):
         the caller is parked while it waits. Cancelling it leaves nothing behind.
 
         Raises:
-          DeadlockError: called from inside this very item.
+          DeadlockError: called from inside this very item, or by one that it certainly waits for.
         """
-        self._refuse_own_wait("flush")
+        refuse_own_wait(self, "flush")
         followers = self._last_queueing()
         if followers is None:
             await trio.lowlevel.checkpoint()
             return False
-        await parked_while_waiting(followers.lot().park)
+        await Wait("flush", self, self._last_run()).sleep(followers.lot().park)
         return True
 
     @enable_ki_protection
@@ -173,20 +172,21 @@ class Work(Generic[T_co]):
         cancelling `Workqueue.run` does.
 
         Raises:
-          DeadlockError: called from inside this very item.
+          DeadlockError: called from inside this very item, or by one that it certainly waits for.
           DestroyedError: the queueing was withdrawn before it began, or its run was interrupted.
           NoResultError: the item is idle and has kept nothing.
           and whatever the item raises.
         """
-        self._refuse_own_wait("result")
+        refuse_own_wait(self, "result")
         followers = self._last_queueing()
         if followers is None:
             kept = kept_outcome(self)
             await trio.lowlevel.checkpoint()
             return cast("T_co", kept.unwrap())
+        wait = Wait("result", self, self._last_run())
         caller = Caller(self, followers)
         followers.add(caller)
-        return cast("T_co", await parked_while_waiting(caller.wait))
+        return cast("T_co", await wait.sleep(caller.wait))
 
     def followers(self) -> Followers:
         """Those who follow the pending queueing, or the one that is just being accepted."""
@@ -199,6 +199,10 @@ class Work(Generic[T_co]):
         if self._pending is not Pending.NOT:
             return self.followers()
         return self._worker.followers() if self._worker is not None else None
+
+    def _last_run(self) -> int:
+        """The number of that run, once it begins."""
+        return self._runs + (self._pending is not Pending.NOT)
 
     @enable_ki_protection
     def cancel(self) -> bool:
@@ -223,18 +227,21 @@ class Work(Generic[T_co]):
         pending. Always a checkpoint; inside an item the caller is parked while it waits.
 
         Raises:
-          DeadlockError: called from inside this very item.
+          DeadlockError: called from inside this very item, or by one that it certainly waits for; then nothing is
+            withdrawn.
         """
-        self._refuse_own_wait("cancel_sync")
+        refuse_own_wait(self, "cancel_sync")
+        if interrupt:
+            self.interrupt("cancel_sync")
+        worker = self._worker
+        wait = Wait("cancel_sync", self, self._runs) if worker is not None else None
         self._cancelling += 1
         try:
             was_pending = self.cancel()
-            if self._worker is None:
+            if worker is None or wait is None:
                 await trio.lowlevel.checkpoint()
             else:
-                if interrupt:
-                    self._worker.interrupt("cancel_sync")
-                await parked_while_waiting(self._worker.followers().lot().park)
+                await wait.sleep(worker.followers().lot().park)
         finally:
             self._cancelling -= 1
         return was_pending
@@ -261,11 +268,6 @@ class Work(Generic[T_co]):
             parked=worker is not None and worker.parked,
             runs=self._runs,
         )
-
-    def _refuse_own_wait(self, what: str) -> None:
-        """A wait for oneself never ends (kernel: lockdep's report); ask before any wait for this item."""
-        if self._worker is not None and self._worker in enclosing_workers():
-            raise DeadlockError(f"{self!r}.{what}() was called from inside that same item: it would wait for ever")
 
     def __repr__(self) -> str:
         states: list[str] = []

@@ -290,6 +290,16 @@ class Worker:
         self._interrupted = True
         self._scope.cancel(reason=reason)
 
+    @property
+    def has_followers(self) -> bool:
+        """Does anybody wait for the end of the run under way?"""
+        return self._followers is not None
+
+    @property
+    def colour(self) -> Colour:
+        """Of the queueing that it runs."""
+        return self._colour
+
     def followers(self) -> Followers:
         """Those who follow the run under way."""
         if self._followers is None:
