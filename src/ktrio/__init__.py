@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from ktrio.net.errors import AddressError, ConnectionGone, ListenError
     from ktrio.net.states import State
     from ktrio.protocols.stream import ConnectionStream, StreamHandler
-    from ktrio.serve import STREAM_TIMEOUTS, serve_echo, serve_http, serve_protocol, serve_stream
+    from ktrio.serve import STREAM_TIMEOUTS, serve_echo, serve_http, serve_monitor, serve_protocol, serve_stream
     from ktrio.server.connections import ConnectionStatistics
     from ktrio.server.errors import BrokenServerError, ServerEndedError
     from ktrio.server.lifecycle import Server, ServerStatistics
@@ -128,6 +128,7 @@ _EXPORTS = {
     "parked": "ktrio.workqueue",
     "serve_echo": "ktrio.serve",
     "serve_http": "ktrio.serve",
+    "serve_monitor": "ktrio.serve",
     "serve_protocol": "ktrio.serve",
     "serve_stream": "ktrio.serve",
     "url_of": "ktrio.net.addresses",
@@ -196,6 +197,7 @@ __all__ = [
     "parked",
     "serve_echo",
     "serve_http",
+    "serve_monitor",
     "serve_protocol",
     "serve_stream",
     "url_of",

@@ -22,7 +22,7 @@ from ktrio.handlers.files import RootError, files
 from ktrio.instrumentation.access_log import AccessLog
 from ktrio.net.addresses import describe, url_of
 from ktrio.net.errors import AddressError, ListenError
-from ktrio.serve import serve_echo, serve_http
+from ktrio.serve import serve_echo, serve_http, serve_monitor
 from ktrio.server.connections import ConnectionStatistics
 from ktrio.server.errors import BrokenServerError
 from ktrio.server.lifecycle import Server, ServerStatistics
@@ -115,7 +115,7 @@ def run_http_command(settings: CommandSettings, narrator: Narrator, write_log: C
             task_status=task_status,
         )
 
-    return trio.run(_run_until_signalled, serve, narrator)
+    return trio.run(_run_until_signalled, serve, narrator, settings.monitor)
 
 
 def run_echo_command(settings: CommandSettings, narrator: Narrator) -> int:
@@ -130,7 +130,7 @@ def run_echo_command(settings: CommandSettings, narrator: Narrator) -> int:
             task_status=task_status,
         )
 
-    return trio.run(_run_until_signalled, serve, narrator)
+    return trio.run(_run_until_signalled, serve, narrator, settings.monitor)
 
 
 class _Serve(Protocol):
@@ -148,7 +148,7 @@ class _Signalled:
     forced_by: int | None = None  # the second signal, if anything was left for it to force
 
 
-async def _run_until_signalled(serve: _Serve, narrator: Narrator) -> int:
+async def _run_until_signalled(serve: _Serve, narrator: Narrator, monitor: str | None) -> int:
     """Serve until told to stop by signals, and tell the story; the exit status."""
     state = _Signalled()
 
@@ -172,6 +172,8 @@ async def _run_until_signalled(serve: _Serve, narrator: Narrator) -> int:
     with forwarding(on_signal, on_quit), _single_error_unwrapped():
         async with trio.open_nursery() as nursery:
             await nursery.start(_serve_then_cancel, serve, nursery.cancel_scope, state)
+            if monitor is not None and state.server is not None:
+                await nursery.start(serve_monitor, state.server.supervisor, monitor)  # it ends after the connections
             gc.freeze()  # what is there now stays: the collector need not look at it again under load
             if state.server is not None:
                 _tell(narrator.started, state.server)

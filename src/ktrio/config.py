@@ -63,6 +63,8 @@ class CommandSettings:
     queue: QueueOptions = field(default_factory=QueueOptions)
     folder: str | None = None
     """What `ktrio serve` serves."""
+    monitor: str | None = None
+    """The path of the unix socket that `ktrio top` connects to."""
     compress: bool = True
     """Send text compressed to whoever accepts that."""
     access_log: bool = False

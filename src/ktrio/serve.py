@@ -1,16 +1,17 @@
 """The composition root: wires workqueue, network, protocol and handler into servers; may name everything.
 
-`serve_http`, `serve_stream`, `serve_protocol` and `serve_echo` are for any Trio program: they install no signal
-handlers and print nothing. Programs that are nothing but a server are `ktrio.commands`.
+`serve_http`, `serve_stream`, `serve_protocol`, `serve_echo` and `serve_monitor` are for any Trio program: they install
+no signal handlers and print nothing. Programs that are nothing but a server are `ktrio.commands`.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from typing import Final, TypeAlias, cast
 
 import trio
@@ -24,7 +25,8 @@ from ktrio.http.head import HeadMemo
 from ktrio.http.messages import Handler
 from ktrio.http.policy import Limits
 from ktrio.http.responses import render_error
-from ktrio.net.addresses import Address, parse_address
+from ktrio.instrumentation.monitor import Monitor
+from ktrio.net.addresses import Address, UnixAddress, parse_address
 from ktrio.net.connection import Connection, ProtocolFactory
 from ktrio.net.deadlines import Timeouts
 from ktrio.net.listeners import Listener, adopt_listener, open_listeners
@@ -34,7 +36,15 @@ from ktrio.protocols.http1 import Http1
 from ktrio.protocols.stream import StreamHandler, StreamProtocol
 from ktrio.server.lifecycle import Server
 from ktrio.server.options import ServerOptions
-from ktrio.workqueue import WQ_UNBOUND, DestroyedError, DrainingError, Work, Workqueue, open_supervisor
+from ktrio.workqueue import (
+    WQ_UNBOUND,
+    DestroyedError,
+    DrainingError,
+    Supervisor,
+    Work,
+    Workqueue,
+    open_supervisor,
+)
 
 __all__ = [
     "DEFAULT_ECHO",
@@ -42,6 +52,7 @@ __all__ = [
     "STREAM_TIMEOUTS",
     "serve_echo",
     "serve_http",
+    "serve_monitor",
     "serve_protocol",
     "serve_stream",
 ]
@@ -57,6 +68,8 @@ DEFAULT_ECHO: Final = "127.0.0.1:12345"
 """Where `serve_echo` listens if nothing is said; the port is kecho's."""
 
 SERVER_NAME: Final = "ktrio"
+# Permissions of the monitor's socket: what a program does is its owner's business.
+MONITOR_MODE: Final = 0o600
 STREAM_TIMEOUTS: Final = Timeouts(idle=300.0)
 """The timeouts of `serve_stream` and `serve_echo` if nothing is said: a person at a terminal thinks longer.
 
@@ -299,6 +312,33 @@ async def serve_echo(
         workqueue=workqueue,
         task_status=task_status,
     )
+
+
+async def serve_monitor(
+    supervisor: Supervisor,
+    path: str | os.PathLike[str],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Let ``ktrio top PATH`` watch a supervisor, until cancelled.
+
+    One line in any Trio program: ``await nursery.start(serve_monitor, supervisor, path)``. While nobody watches, a task
+    waits for a connection and that is all. Up to 8 may watch at once, and none of them can hold up anybody. A server's
+    supervisor is `Server.supervisor`.
+
+    Args:
+      supervisor: it may be left meanwhile; what is seen from then on is what was last.
+      path: of the unix socket, which only its owner may connect to. A socket that nobody listens on any more is
+        replaced; in the end it is removed.
+
+    Raises:
+      ListenError: `path` cannot be listened on; the message says why, and what to do.
+    """
+    [listener] = await open_listeners(UnixAddress(os.fspath(path)), mode=MONITOR_MODE)
+    with closing(listener):
+        sockets = trio.SocketListener(trio.socket.from_stdlib_socket(listener.socket))
+        task_status.started()
+        await Monitor(supervisor).run(sockets)
 
 
 def _log_error(work: Work, error: Exception) -> None:

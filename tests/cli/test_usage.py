@@ -19,7 +19,7 @@ from tests.cli.warm_start import Ran, WarmStart
 pytestmark = pytest.mark.slow
 
 BOTH = ["--host", "--port", "--unix", "--fd", "--cpus", "--capacity", "--max-active", "--max-connections",
-        "--idle-timeout", "--write-timeout", "--grace", "--backlog", "--max-errors", "--print-timeouts",
+        "--idle-timeout", "--write-timeout", "--grace", "--backlog", "--max-errors", "--monitor", "--print-timeouts",
         "--quiet", "--version", "--help"]  # fmt: skip
 OPTIONS = {
     "serve": [*BOTH, "--head-timeout", "--body-timeout", "--max-requests-per-connection", "--access-log"],
@@ -54,6 +54,11 @@ CASES = {
     "host-not-ours": (["serve", "--host", "203.0.113.1", "--port", "0"], ["203.0.113.1", "address"]),
     "unix-path-too-long": (["serve", "--unix", "/tmp/" + "x" * 200], ["x" * 200, "too long"]),
     "unix-path-taken-by-a-file": (["serve", "--unix", __file__], [__file__, "socket"]),
+    "monitor-folder-missing": (
+        ["echo", "--port", "0", "--monitor", "/no/such/folder/m"],
+        ["/no/such/folder/m", "folder"],
+    ),
+    "monitor-path-taken-by-a-file": (["serve", "--port", "0", "--monitor", __file__], [__file__, "socket"]),
     "unix-folder-missing": (["echo", "--unix", "/no/such/folder/s"], ["/no/such/folder/s", "folder"]),
 }
 

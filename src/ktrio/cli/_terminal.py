@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from typing import Final, TextIO, final
@@ -125,6 +126,8 @@ class Terminal:
             f"  {kind} queue, {queue.cpus} x {active} = {queue.cpus * active} requests at work, {pools}; "
             f"{server.max_connections} connections; grace {self._settings.server.grace:g} s; Ctrl-C to stop"
         )
+        if self._settings.monitor is not None:
+            self._say(f"  monitor: ktrio top {shlex.quote(printable(self._settings.monitor))}")
 
     def draining(self, server: Server) -> None:
         """The listeners are closed."""

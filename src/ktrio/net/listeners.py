@@ -135,7 +135,7 @@ def _disable_nagle(sock: socket.socket) -> None:
         return
 
 
-async def open_listeners(address: Address, *, backlog: int = 1024) -> list[Listener]:
+async def open_listeners(address: Address, *, backlog: int = 1024, mode: int | None = None) -> list[Listener]:
     """Listen on an address: one listener for each address of the host's name, one for anything else. A checkpoint.
 
     TCP: SO_REUSEADDR, so that a restart finds its port; IPv6 sockets take IPv6 only, so that both may be open; port 0
@@ -144,6 +144,7 @@ async def open_listeners(address: Address, *, backlog: int = 1024) -> list[Liste
 
     Args:
       backlog: connections that the kernel completes and keeps for us, capped by the kernel (net.core.somaxconn).
+      mode: the permissions of a unix socket's file; None: those that the umask leaves.
 
     Raises:
       ListenError: the address cannot be listened on; no socket is left open.
@@ -153,7 +154,7 @@ async def open_listeners(address: Address, *, backlog: int = 1024) -> list[Liste
         case TcpAddress():
             return _open_tcp(address, await _resolve(address), backlog)
         case UnixAddress():
-            return [_open_unix(address, backlog)]
+            return [_open_unix(address, backlog, mode)]
         case FdAddress():
             return [_adopt_descriptor(address)]
 
@@ -253,10 +254,10 @@ def _bind_tcp(family: socket.AddressFamily, sockaddr: _SockAddr, backlog: int) -
     return sock
 
 
-def _open_unix(address: UnixAddress, backlog: int) -> Listener:
+def _open_unix(address: UnixAddress, backlog: int, mode: int | None) -> Listener:
     try:
         _remove_stale(address)
-        return _bind_unix(address, backlog)
+        return _bind_unix(address, backlog, mode)
     except OSError as error:
         if error.errno is None:  # Python itself refuses what does not fit into sockaddr_un.sun_path
             raise ListenError(
@@ -265,7 +266,7 @@ def _open_unix(address: UnixAddress, backlog: int) -> Listener:
         _refuse(address, error, _UNIX_REMEDIES)
 
 
-def _bind_unix(address: UnixAddress, backlog: int) -> Listener:
+def _bind_unix(address: UnixAddress, backlog: int, mode: int | None) -> Listener:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -273,6 +274,8 @@ def _bind_unix(address: UnixAddress, backlog: int) -> Listener:
         path = os.path.abspath(address.path)
         file = _SocketFile(path, _identity(path))
         try:
+            if mode is not None:
+                os.chmod(path, mode)  # before listen(): until then nobody can connect
             sock.listen(backlog)
         except BaseException:
             file.unlink()

@@ -122,6 +122,7 @@ class Server:
             *(listener.address for listener in stream_listeners if listener.address is not None),
         )  # I
         """The addresses bound, with the real port where 0 was asked for. A listener without a socket has none."""
+        self.supervisor: Final = workqueue.supervisor  # I: the owner of the queue that its connections run on
         self.draining: Final = trio.Event()  # I
         """Set once, when everybody is told that shutdown has begun."""
         self.cutting: Final = trio.Event()  # I

@@ -64,6 +64,11 @@ class Workqueue:
         return self._attrs.flags
 
     @property
+    def supervisor(self) -> Supervisor:
+        """The supervisor that it was allocated from."""
+        return self._supervisor
+
+    @property
     def cpus(self) -> int:
         """How many simulated CPUs, so pwqs, it has."""
         return len(self._pwqs)
