@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_type
 
-from ktrio import Work, Workqueue
+from ktrio import DelayedWork, Work, Workqueue
 
 
 async def count(text: str, *, base: int = 10) -> int:
@@ -24,6 +24,16 @@ async def results(wq: Workqueue) -> None:
     assert_type(await at_once.result(), int)
     assert_type(await wq.run(count, "1"), int)
     wq.queue_work(later)
+
+
+async def delayed(wq: Workqueue) -> None:
+    later = DelayedWork(count, "1")
+    assert_type(later, DelayedWork[int])
+    assert_type(await later.result(), int)
+    assert_type(wq.queue_delayed_work(later, 1.5), bool)
+    assert_type(wq.mod_delayed_work(later, 0), bool)
+    wq.queue_work(later)
+    note(later, ValueError())
 
 
 # Without parameters it is an item with any result, also for whoever checks strictly.

@@ -24,6 +24,7 @@ from ktrio.workqueue._attrs import (
     OnError,
     WorkqueueFlags,
 )
+from ktrio.workqueue._delayed import DelayedWork
 from ktrio.workqueue._errors import (
     BusyError,
     DeadlockError,
@@ -56,6 +57,7 @@ __all__ = [
     "WQ_UNBOUND",
     "BusyError",
     "DeadlockError",
+    "DelayedWork",
     "DestroyedError",
     "DrainingError",
     "HogStatistics",

@@ -64,3 +64,12 @@ class Gate:
         if not inside_queue:
             raise DrainingError(f"{wq!r} is draining: only its own items may queue on it")
         return True
+
+    def admits_timer(self) -> bool:
+        """As `admits_chained`, for a queueing later: leaving a supervisor waits for no timer, so none is armed then."""
+        if not self.admits_chained():
+            return False
+        if self._supervisor.leaving:
+            self.chained_refused += 1
+            return False
+        return True

@@ -133,6 +133,12 @@ class PoolWorkqueue:
 
     def withdraw(self, work: Work) -> None:
         """Take back a pending queueing: it will never run."""
+        self.grab(work)
+        self.cancelled += 1
+        self.wq.withdrawn(work)
+
+    def grab(self, work: Work) -> None:
+        """Take a pending queueing out of wherever it waits; its colour is the caller's."""
         where = work._pending
         work._pending = Pending.NOT
         if where is Pending.INACTIVE:
@@ -143,8 +149,6 @@ class PoolWorkqueue:
         elif where is Pending.ASSIGNED:
             self.pool.unassign(work)
         self.in_flight -= 1
-        self.cancelled += 1
-        self.wq.withdrawn(work)
 
     def take_slot_nowait(self) -> bool:
         """A parked item comes back: take a slot if one is free and nobody is in line (P2)."""

@@ -11,6 +11,7 @@ import trio
 from trio.lowlevel import current_trio_token, enable_ki_protection, in_trio_run
 
 from ktrio.workqueue._attrs import WorkqueueAttrs, WorkqueueFlags, effective_max_active
+from ktrio.workqueue._delayed import Delayed, DelayedWork
 from ktrio.workqueue._errors import BusyError, DeadlockError, SupervisorClosedError
 from ktrio.workqueue._flush import ColourLine
 from ktrio.workqueue._followers import Followers
@@ -51,6 +52,7 @@ class Workqueue:
         self._pwqs = tuple(PoolWorkqueue(self, pool) for pool in supervisor.pools_for(attrs.flags))  # I
         self._deal = cycle(self._pwqs)  # S: round robin for queueings from outside
         self._gate = Gate(self, supervisor)  # I; its content S
+        self.delayed = Delayed(self, supervisor)  # I; its content S
         self._store = Store(attrs.name) if attrs.on_error == "store" else None  # I; its content S
 
     @property
@@ -100,9 +102,50 @@ class Workqueue:
 
         ValueError if there is no such CPU. An item that is running is queued where it runs.
         """
+        return self._queue(work, self._pwq_of(cpu), parked)
+
+    @enable_ki_protection
+    def queue_delayed_work(self, dwork: DelayedWork, delay: float) -> bool:
+        """Queue an item `delay` seconds from now (kernel: ``queue_delayed_work``); plain function.
+
+        Returns True if it was idle and this call made it pending; else False, and nothing changes: a timer that runs is
+        not moved. 0 queues at once, infinite waits for `mod_delayed_work` or `DelayedWork.flush`. It will go where
+        `queue_work` would send it now, and run in a copy of the context of now. No flush or drain waits for its timer;
+        if the queue drains when that fires, or is destroyed or its supervisor left before, the item is discarded.
+
+        Raises:
+          ValueError: `delay` is negative or no number.
+          TypeError: `dwork` is no `DelayedWork`.
+          and whatever `queue_work` raises.
+        """
+        return self.delayed.queue(dwork, None, delay)
+
+    @enable_ki_protection
+    def queue_delayed_work_on(self, cpu: int, dwork: DelayedWork, delay: float) -> bool:
+        """As `queue_delayed_work`, on a simulated CPU of the caller's choice (kernel: ``queue_delayed_work_on``)."""
+        return self.delayed.queue(dwork, self._pwq_of(cpu), delay)
+
+    @enable_ki_protection
+    def mod_delayed_work(self, dwork: DelayedWork, delay: float) -> bool:
+        """Queue an item `delay` seconds from now, whatever was to become of it (kernel: ``mod_delayed_work``).
+
+        A timer that runs is moved; an item that waits on a queue, any queue, is taken out of it, and not discarded; who
+        waits for that queueing waits on. 0 queues at once, behind the others. Cheap enough for every sign of life.
+
+        Returns True if it was idle, as all queueing does (the kernel's gives the opposite). It raises what
+        `queue_delayed_work` raises, and then nothing has changed.
+        """
+        return self.delayed.mod(dwork, None, delay)
+
+    @enable_ki_protection
+    def mod_delayed_work_on(self, cpu: int, dwork: DelayedWork, delay: float) -> bool:
+        """As `mod_delayed_work`, on a simulated CPU of the caller's choice (kernel: ``mod_delayed_work_on``)."""
+        return self.delayed.mod(dwork, self._pwq_of(cpu), delay)
+
+    def _pwq_of(self, cpu: int) -> PoolWorkqueue:
         if not 0 <= cpu < len(self._pwqs):
             raise ValueError(f"workqueue {self.name!r} has CPUs 0 to {len(self._pwqs) - 1}, not {cpu}")
-        return self._queue(work, self._pwqs[cpu], parked)
+        return self._pwqs[cpu]
 
     def _queue(self, work: Work, pwq: PoolWorkqueue | None, parked: bool) -> bool:
         self.refuse_other_threads()
@@ -187,6 +230,8 @@ class Workqueue:
     async def destroy(self) -> None:
         """Drain the queue, then close it (kernel: ``destroy_workqueue``). Again: harmless. Always a checkpoint.
 
+        Items whose timer still runs are discarded (the kernel forgets them, and queues them later on what is gone).
+
         Raises:
           DeadlockError: called from inside an item of this queue, or as for `flush`.
         """
@@ -196,6 +241,7 @@ class Workqueue:
             return
         await self._drain("destroy")
         self._gate.destroyed = True
+        self.cancel_timers()
         self._supervisor.forget(self)
         if self._store is not None:
             self._store.close()
@@ -279,6 +325,7 @@ class Workqueue:
     @enable_ki_protection
     def discard_all(self) -> None:
         """The supervisor has ended: nothing that is pending will ever run."""
+        self.cancel_timers()
         for pwq in self._pwqs:
             waiting = [entry for line in (pwq.inactive, pwq.pool.worklist) for entry in line]
             for entry in waiting:
@@ -286,6 +333,10 @@ class Workqueue:
                     entry.cancel()
         if self._store is not None:
             self._store.close()
+
+    def cancel_timers(self) -> None:
+        """The queue is destroyed, or its supervisor left: nothing is queued later."""
+        self.delayed.cancel_all()
 
     @property
     def in_flight(self) -> int:
@@ -303,6 +354,7 @@ class Workqueue:
             nr_active=sum(pwq.nr_active for pwq in pwqs),
             inactive=sum(len(pwq.inactive) for pwq in pwqs),
             pending=self.in_flight - (started - completed),
+            delayed=len(self.delayed),
             running=started - completed,
             parked=sum(pwq.parked for pwq in pwqs),
             in_flight=self.in_flight,

@@ -194,7 +194,9 @@ class Store:
     def queued(self, work: Work) -> None:
         """A queueing is accepted: what the item has kept so far goes."""
         _forget(work)
-        work.followers().add(self)
+        followers = work.followers()
+        if not followers.has(self):  # else one that was delayed is queued now
+            followers.add(self)
 
     def returned(self, work: Work, value: object) -> None:
         """See `Watcher`."""

@@ -28,6 +28,8 @@ class WorkStatistics:
 
     pending: bool
     """A queueing was accepted that has neither begun nor been withdrawn."""
+    delayed: bool
+    """It is pending because its timer runs."""
     running: bool
     """Its function has begun and not ended, parked or not."""
     parked: bool
@@ -73,7 +75,9 @@ class WorkqueueStatistics:
     inactive: int
     """Items (and parked items on their way back) that wait for a slot."""
     pending: int
-    """Items accepted and not started, inactive ones included."""
+    """Items accepted and not started, inactive ones included; not those whose timer runs."""
+    delayed: int
+    """Items whose timer runs; no flush or drain waits for them."""
     running: int
     """Items whose function has begun and not ended, parked ones included; `started` - `completed`."""
     parked: int
@@ -174,3 +178,5 @@ class SupervisorStatistics:
     """The functions whose items kept the loop for longer than `cpu_intensive_threshold`, the most frequent first."""
     threads: int
     """Threads that run plain functions of `WQ_CPU_INTENSIVE` queues, of at most `thread_limit`."""
+    timers: int
+    """Timers armed, of items and of the supervisor itself."""

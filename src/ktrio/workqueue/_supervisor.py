@@ -120,8 +120,10 @@ class Supervisor:
             raise BaseExceptionGroup("errors of discarded items", self._late_errors)
 
     async def _drain(self) -> None:
-        """Flush every queue again and again until all are empty; chained queueing has `PATIENT_ROUNDS` to end."""
+        """Cancel timers, then flush every queue until all are empty; chained queueing has `PATIENT_ROUNDS` to end."""
         self.leaving = True
+        for wq in list(self._workqueues):
+            wq.cancel_timers()
         rounds = 0
         while busy := [wq for wq in self._workqueues if wq.in_flight]:
             rounds += 1
@@ -263,6 +265,7 @@ class Supervisor:
             chained_refused=self._refused,
             hogs=self.hogs.statistics(),
             threads=self.thread_limiter.borrowed_tokens,
+            timers=self.timers.armed,
         )
 
     def __repr__(self) -> str:

@@ -10,6 +10,7 @@ runs). The pending half lives here, the running half in the worker that runs it.
 `Pending.COLLIDED`    beside its own run, whose slot it inherits when that ends (it holds none of its own: with the
                       kernel's rule, that it keeps one, max_active 1 and a parked run would wait for each other)
 `Pending.ASSIGNED`    with a worker chosen for it: it starts parked
+`Pending.DELAYED`     on its timer, in no line at all: only a `DelayedWork`
 ====================  ==========================================================================================
 """
 
@@ -19,7 +20,7 @@ import enum
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Generic, TypeVarTuple, Unpack, cast, final, overload
+from typing import TYPE_CHECKING, Generic, TypeVarTuple, Unpack, cast, overload
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -42,7 +43,7 @@ else:
 
     T_co = TypeVar("T_co", covariant=True)  # defaults are not in the typing of Python 3.11
 
-__all__ = ["Pending", "Work"]
+__all__ = ["Pending", "T_co", "Work"]
 
 Ts = TypeVarTuple("Ts")
 log = logging.getLogger("ktrio.workqueue")
@@ -56,9 +57,9 @@ class Pending(enum.Enum):
     ACTIVE = enum.auto()
     COLLIDED = enum.auto()
     ASSIGNED = enum.auto()
+    DELAYED = enum.auto()
 
 
-@final
 class Work(Generic[T_co]):
     """A function with its arguments, to be queued as often as wanted (kernel: ``struct work_struct``).
 
@@ -70,6 +71,8 @@ class Work(Generic[T_co]):
       on_discard: called exactly once for each accepted queueing that will never run, because it was cancelled while
         pending or its supervisor ended first. A plain function; its exceptions go where the queue's errors go.
       name: for messages; default is the function's qualified name.
+
+    Not to be subclassed: what an item does is its function. (`DelayedWork` is queued in another way.)
 
     Legend: I set once · S changed only in one synchronous stretch, by the queue, the pwq, the pool or the worker.
     """
@@ -134,9 +137,16 @@ class Work(Generic[T_co]):
         self._cancelling = 0  # S: how many cancel_sync are under way
         self._runs = 0  # S
 
+    def __init_subclass__(cls) -> None:
+        if cls.__module__.rpartition(".")[0] != __package__:
+            raise TypeError(f"{cls.__qualname__}: Work cannot be subclassed, give it a function of yours")
+
     @property
     def is_pending(self) -> bool:
-        """Was a queueing accepted that has neither begun nor been withdrawn? (kernel: ``work_pending``)."""
+        """Was a queueing accepted that has neither begun nor been withdrawn? (kernel: ``work_pending``).
+
+        Also while its timer runs, if it is a `DelayedWork`.
+        """
         return self._pending is not Pending.NOT
 
     @property
@@ -264,6 +274,7 @@ class Work(Generic[T_co]):
         worker = self._worker
         return WorkStatistics(
             pending=self._pending is not Pending.NOT,
+            delayed=self._pending is Pending.DELAYED,
             running=worker is not None,
             parked=worker is not None and worker.parked,
             runs=self._runs,
@@ -275,4 +286,4 @@ class Work(Generic[T_co]):
             states.append(f"{self._pending.name.lower()} on {self._pwq.wq.name!r}")
         if self._worker is not None:
             states.append("parked" if self._worker.parked else "running")
-        return f"<Work {self.name} {' and '.join(states) or 'idle'}>"
+        return f"<{type(self).__name__} {self.name} {' and '.join(states) or 'idle'}>"
