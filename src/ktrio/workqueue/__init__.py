@@ -26,6 +26,7 @@ from ktrio.workqueue._attrs import (
 )
 from ktrio.workqueue._delayed import DelayedWork
 from ktrio.workqueue._errors import (
+    BacklogFullError,
     BusyError,
     DeadlockError,
     DestroyedError,
@@ -55,6 +56,7 @@ __all__ = [
     "WQ_HIGHPRI",
     "WQ_MAX_ACTIVE",
     "WQ_UNBOUND",
+    "BacklogFullError",
     "BusyError",
     "DeadlockError",
     "DelayedWork",

@@ -106,6 +106,7 @@ class Delayed:
         self._arm(work, pwq, delay)
         if not delay:
             self.fire(work)
+        before.wq._backlog.room()
         return False
 
     def _check(self, what: str, work: DelayedWork[object], delay: float) -> None:
@@ -138,12 +139,10 @@ class Delayed:
         assert pwq is not None
         self._disarm(work)
         try:
-            accepted = self._wq._queue(work, pwq, False)
+            accepted = self._wq._queue(work, pwq, False, context)  # beyond `max_pending`: it was accepted when armed
         except WorkqueueError:
             accepted = False
-        if accepted:
-            work._context = context
-        else:
+        if not accepted:
             self._discard(work, pwq)
 
     def cancel(self, work: DelayedWork[object]) -> None:

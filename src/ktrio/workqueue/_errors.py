@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "BacklogFullError",
     "BusyError",
     "DeadlockError",
     "DestroyedError",
@@ -35,6 +36,13 @@ class DestroyedError(WorkqueueError):
     """The caller's fault: use of a queue after `Workqueue.destroy`; or nobody's: a result that will never be.
 
     The latter for callers of `Workqueue.run` and `Work.result` whose item was withdrawn or interrupted by others.
+    """
+
+
+class BacklogFullError(WorkqueueError):
+    """Nobody's fault: `queue_work` on a queue that has `max_pending` items pending, from outside its own items.
+
+    `Workqueue.queue_work_wait` waits for room instead.
     """
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, final
 
+import trio
+
 from ktrio.workqueue._errors import DestroyedError, DrainingError, SupervisorClosedError
 from ktrio.workqueue._parking import enclosing_workers
 
@@ -44,13 +46,16 @@ class Gate:
         """Is not everybody let in? Then ask `admits_chained`."""
         return self.draining > 0 or self.destroyed or self._supervisor.leaving
 
-    def admits_chained(self) -> bool:
-        """Shut: True if a queueing from here is chained and accepted, False if refused; raises if not chained."""
+    def admits_chained(self, task: trio.lowlevel.Task | None = None) -> bool:
+        """Shut: True if a queueing from here is chained and accepted, False if refused; raises if not chained.
+
+        "Here" is the calling task, or `task`.
+        """
         wq, supervisor = self._wq, self._supervisor
         if self.destroyed:
             raise DestroyedError(f"{wq!r} was destroyed: nothing can be queued on it")
         inside_supervisor = inside_queue = False
-        for worker in enclosing_workers():
+        for worker in enclosing_workers(task):
             inside_supervisor = inside_supervisor or worker.pool.supervisor is supervisor
             inside_queue = inside_queue or worker.pwq.wq is wq
         if supervisor.leaving:

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, cast
 
 import trio
 
+from ktrio.workqueue._unprotected import call
+
 if TYPE_CHECKING:
     from ktrio.workqueue._followers import Followers
     from ktrio.workqueue._pwq import PoolWorkqueue
+    from ktrio.workqueue._queue import Workqueue
     from ktrio.workqueue._work import Work
 
-__all__ = ["refuse_other_awaitables", "report", "take_out_cancelled"]
+__all__ = ["discarded", "refuse_other_awaitables", "report", "take_out_cancelled"]
 
 
 def refuse_other_awaitables(work: Work, result: object) -> None:
@@ -44,7 +47,7 @@ def report(pwq: PoolWorkqueue, work: Work, followers: Followers | None, error: B
         pwq.failed += 1
     taken = followers is not None and _tell(followers, pwq, work, rest)
     if rest is not None and not taken:
-        pwq.wq.report(work, rest)
+        tell_policy(pwq.wq, work, rest)
     if cancelled is not None:
         raise cancelled
 
@@ -58,3 +61,28 @@ def _tell(followers: Followers, pwq: PoolWorkqueue, work: Work, rest: BaseExcept
     else:
         followers.unfinished(work, f"ended with {rest!r}", pwq.pool.supervisor)
     return False
+
+
+def tell_policy(wq: Workqueue, work: Work, error: BaseException) -> None:
+    """Give an item's error to the queue's policy; KeyboardInterrupt and kin always to the supervisor."""
+    policy = wq._attrs.on_error
+    if policy == "raise" or not isinstance(error, Exception):
+        wq.supervisor.fail(error)
+        return
+    if policy == "store":
+        assert wq._store is not None
+        wq._store.keep_error(work, error)
+        return
+    try:
+        call(policy, work, error)
+    except BaseException as second:
+        wq.supervisor.fail(second)
+
+
+def discarded(wq: Workqueue, work: Work) -> None:
+    """A queueing has not run and never will: tell whoever handed it over."""
+    if work._on_discard is not None:
+        try:
+            call(work._on_discard)
+        except BaseException as error:
+            tell_policy(wq, work, error)

@@ -54,15 +54,16 @@ def workers_of_this_run() -> dict[trio.lowlevel.Task, Worker]:
         return table
 
 
-def enclosing_workers() -> Iterator[Worker]:
-    """The workers whose items the calling task belongs to, innermost first; none outside items.
+def enclosing_workers(task: trio.lowlevel.Task | None = None) -> Iterator[Worker]:
+    """The workers whose items the calling task (or `task`) belongs to, innermost first; none outside items.
 
     Walks up the task tree, so child tasks of an item count as inside it, and no context variable is paid per item.
     """
-    try:
-        task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
-    except RuntimeError:  # not in a task: a callback of the loop
-        return
+    if task is None:
+        try:
+            task = trio.lowlevel.current_task()
+        except RuntimeError:  # not in a task: a callback of the loop
+            return
     table = workers_of_this_run()
     while task is not None and table:
         worker = table.get(task)

@@ -25,6 +25,11 @@ def has_slot(nr_active: int, max_active: int) -> bool:
     return nr_active < max_active
 
 
+def has_room(pending: int, max_pending: int) -> bool:
+    """May one more queueing from outside be pending? Asked at every one if there is a limit; 0 is none."""
+    return max_pending == 0 or pending < max_pending
+
+
 def has_place(occupied: int, capacity: int) -> bool:
     """May the pool run one more item? Asked by a worker before it takes an item, and for every return."""
     return occupied < capacity

@@ -17,6 +17,7 @@ from ktrio.workqueue._statistics import PwqStatistics
 from ktrio.workqueue._work import Pending, Work
 
 if TYPE_CHECKING:
+    from ktrio.workqueue._backlog import Backlog
     from ktrio.workqueue._pool import Pool
     from ktrio.workqueue._queue import Workqueue
 
@@ -31,6 +32,7 @@ class PoolWorkqueue:
     """
 
     __slots__ = (
+        "backlog",
         "cancelled",
         "cm_wakeups",
         "completed",
@@ -52,6 +54,7 @@ class PoolWorkqueue:
     def __init__(self, wq: Workqueue, pool: Pool) -> None:
         self.wq = wq  # I
         self.pool = pool  # I
+        self.backlog: Backlog | None = None  # S: the queue's, if it has a limit
         self.instruments = pool.supervisor.instruments  # I
         self.is_cpu_intensive = pool.is_bound and WQ_CPU_INTENSIVE in wq.flags  # I: its items never count in nr_running
         self.nr_active = 0  # S: slots taken

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from contextvars import copy_context
+from contextvars import Context, copy_context
+from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack, final, overload
 
 import trio
-from trio.lowlevel import current_trio_token, enable_ki_protection, in_trio_run
+from trio.lowlevel import Task, current_trio_token, enable_ki_protection, in_trio_run
 
 from ktrio.workqueue._attrs import WorkqueueAttrs, WorkqueueFlags, effective_max_active
+from ktrio.workqueue._backlog import Backlog
 from ktrio.workqueue._delayed import Delayed, DelayedWork
-from ktrio.workqueue._errors import BusyError, DeadlockError, SupervisorClosedError
+from ktrio.workqueue._errors import BacklogFullError, BusyError, DeadlockError, SupervisorClosedError
 from ktrio.workqueue._flush import ColourLine
-from ktrio.workqueue._followers import Followers
 from ktrio.workqueue._gate import Gate
-from ktrio.workqueue._parking import enclosing_workers
+from ktrio.workqueue._outcome import discarded
+from ktrio.workqueue._parking import enclosing_workers, parked_while_waiting
 from ktrio.workqueue._pwq import PoolWorkqueue
 from ktrio.workqueue._result import Caller, Store
-from ktrio.workqueue._statistics import WorkqueueStatistics
-from ktrio.workqueue._unprotected import call
+from ktrio.workqueue._statistics import WorkqueueStatistics, workqueue_statistics
 from ktrio.workqueue._waits import Wait, refuse_own_wait
 from ktrio.workqueue._work import Pending, Work
 
@@ -42,7 +43,7 @@ class Workqueue:
     Legend: I set once · S changed only in one synchronous stretch.
     """
 
-    def __init__(self, supervisor: Supervisor, attrs: WorkqueueAttrs, max_active: int) -> None:
+    def __init__(self, supervisor: Supervisor, attrs: WorkqueueAttrs, max_active: int, max_pending: int = 0) -> None:
         self._supervisor = supervisor  # I
         self._attrs = attrs  # I
         self.max_active = effective_max_active(max_active)  # S, by set_max_active; read only for users
@@ -54,6 +55,7 @@ class Workqueue:
         self._gate = Gate(self, supervisor)  # I; its content S
         self.delayed = Delayed(self, supervisor)  # I; its content S
         self._store = Store(attrs.name) if attrs.on_error == "store" else None  # I; its content S
+        self._backlog = Backlog(self, self._pwqs, max_pending)  # I; its content S
 
     @property
     def name(self) -> str:
@@ -75,6 +77,11 @@ class Workqueue:
         """How many simulated CPUs, so pwqs, it has."""
         return len(self._pwqs)
 
+    @property
+    def max_pending(self) -> int:
+        """Items that may be pending before queueing from outside is refused or waits; 0: no limit."""
+        return self._backlog.limit
+
     # -- queueing
 
     @enable_ki_protection
@@ -93,6 +100,8 @@ class Workqueue:
           DestroyedError: the queue was destroyed.
           SupervisorClosedError: its supervisor was left, or is being cancelled.
           BusyError: the item is running on another queue.
+          BacklogFullError: the queue has `max_pending` items pending, and this is not called from inside one of its
+            items, whose queueing is accepted beyond the limit. `queue_work_wait` waits instead.
         """
         return self._queue(work, None, parked)
 
@@ -147,11 +156,33 @@ class Workqueue:
             raise ValueError(f"workqueue {self.name!r} has CPUs 0 to {len(self._pwqs) - 1}, not {cpu}")
         return self._pwqs[cpu]
 
-    def _queue(self, work: Work, pwq: PoolWorkqueue | None, parked: bool) -> bool:
+    @enable_ki_protection
+    async def queue_work_wait(self, work: Work) -> bool:
+        """As `queue_work`, but if the queue has `max_pending` items pending wait for room.
+
+        Those who wait are let in in the order of their coming, each with the context of his call. Always a checkpoint;
+        inside an item of another queue the caller is parked while it waits. From inside the queue's own items it never
+        waits. If the queue is drained or destroyed, or its supervisor left, whoever waits gets the error that
+        `queue_work` would raise. Cancelling it leaves nothing behind.
+
+        Raises:
+          what `queue_work` raises, but for BacklogFullError.
+        """
+        return await self._backlog.queue_when_room(work)
+
+    def _queue(
+        self,
+        work: Work,
+        pwq: PoolWorkqueue | None,
+        parked: bool,
+        context: Context | None = None,
+        task: Task | None = None,
+    ) -> bool:
+        """Queue now; or, with a `context`, what was asked for in it earlier, by `task`, and has its room."""
         self.refuse_other_threads()
         if work._pending is not Pending.NOT or work._cancelling:
             return False
-        if self._gate.is_shut and not self._gate.admits_chained():
+        if self._gate.is_shut and not self._gate.admits_chained(task):
             return False
         if work._worker is not None:
             pwq = work._worker.pwq
@@ -159,12 +190,14 @@ class Workqueue:
                 raise BusyError(f"{work!r} runs on {pwq.wq!r}: it cannot be queued on {self!r} before that run ends")
         elif pwq is None:
             pwq = self._pwqs[0] if len(self._pwqs) == 1 else self._choose_pwq()
+        if pwq.backlog is not None and context is None:
+            pwq.backlog.refuse_if_full()
         if self._instruments.queue_work is not None:
             self._instruments.tell_queue_work(work, pwq)
         if self._store is not None:
             self._store.queued(work)
         work._colour = colour = self.colours.current
-        work._context = copy_context()
+        work._context = copy_context() if context is None else context
         colour.in_flight += 1
         pwq.insert(work, parked=parked)
         return True
@@ -219,6 +252,7 @@ class Workqueue:
     async def _drain(self, what: str) -> None:
         refuse_own_wait(self, what)
         self._gate.draining += 1
+        self.gate_was_shut()
         try:
             await self._flush(what)
             while self.in_flight:
@@ -255,7 +289,8 @@ class Workqueue:
         """Queue ``fn(*args)`` as an item of its own and give back its result or raise its error, to this caller only.
 
         Cancelling the caller withdraws the item if it is pending; if it is running, interrupts it and waits for its
-        end. Inside an item the caller is parked while it waits. Always a checkpoint. (kernel: ``work_on_cpu``)
+        end. Inside an item the caller is parked while it waits, for room too (`queue_work_wait`). Always a checkpoint.
+        (kernel: ``work_on_cpu``)
 
         Raises:
           DestroyedError: somebody else ended the item first: its supervisor was cancelled.
@@ -264,8 +299,11 @@ class Workqueue:
         await trio.lowlevel.checkpoint_if_cancelled()
         work = Work(fn, *args)
         caller = Caller(work, None)
-        work._followers = Followers(caller)
-        if not self.queue_work(work):
+        try:
+            accepted = self._backlog.queue_watched(work, caller)
+        except BacklogFullError:
+            return await parked_while_waiting(partial(self._backlog.run_when_room, work, caller))
+        if not accepted:
             raise SupervisorClosedError(f"{self!r} belongs to a supervisor that is being left")
         try:
             wait = Wait("run", work, 1)
@@ -275,6 +313,16 @@ class Workqueue:
         return await wait.sleep(caller.wait)
 
     # -- the rest
+
+    @enable_ki_protection
+    def set_max_pending(self, max_pending: int) -> None:
+        """Change the limit of pending items; 0 means none. ValueError if negative.
+
+        Raising it lets in those who wait for room, as far as it goes; lowering it withdraws nothing.
+        """
+        self.refuse_other_threads()
+        self._instruments.refuse_inside("set_max_pending")
+        self._backlog.set_limit(max_pending)
 
     @enable_ki_protection
     def set_max_active(self, max_active: int) -> None:
@@ -289,6 +337,10 @@ class Workqueue:
         for pwq in self._pwqs:
             pwq.promote()
 
+    def gate_was_shut(self) -> None:
+        """The queue drains, or its supervisor is being left: those who wait for room may have to learn of it."""
+        self._backlog.recheck_gate()
+
     def withdrawn(self, work: Work) -> None:
         """A pending queueing will never run: close its books."""
         colour, work._colour, work._context = work._colour, None, None
@@ -297,30 +349,8 @@ class Workqueue:
             self.colours.finished(colour)
         if followers is not None:
             followers.withdrawn(work)
-        self.discarded(work)
-
-    def discarded(self, work: Work) -> None:
-        """A queueing has not run and never will: tell whoever handed it over."""
-        if work._on_discard is not None:
-            try:
-                call(work._on_discard)
-            except BaseException as error:
-                self.report(work, error)
-
-    def report(self, work: Work, error: BaseException) -> None:
-        """Give an item's error to the queue's policy; KeyboardInterrupt and kin always to the supervisor."""
-        policy = self._attrs.on_error
-        if policy == "raise" or not isinstance(error, Exception):
-            self._supervisor.fail(error)
-            return
-        if policy == "store":
-            assert self._store is not None
-            self._store.keep_error(work, error)
-            return
-        try:
-            call(policy, work, error)
-        except BaseException as second:
-            self._supervisor.fail(second)
+        self._backlog.room()
+        discarded(self, work)
 
     @enable_ki_protection
     def discard_all(self) -> None:
@@ -339,38 +369,18 @@ class Workqueue:
         self.delayed.cancel_all()
 
     @property
+    def pending(self) -> int:
+        """Items accepted and not started."""
+        return sum([pwq.in_flight - pwq.started + pwq.completed for pwq in self._pwqs])
+
+    @property
     def in_flight(self) -> int:
         """Items accepted and not finished."""
         return sum(pwq.in_flight for pwq in self._pwqs)
 
     def statistics(self) -> WorkqueueStatistics:
         """The counts of this moment."""
-        pwqs = self._pwqs
-        started, completed = sum(pwq.started for pwq in pwqs), sum(pwq.completed for pwq in pwqs)
-        return WorkqueueStatistics(
-            name=self.name,
-            flags=self.flags,
-            max_active=self.max_active,
-            nr_active=sum(pwq.nr_active for pwq in pwqs),
-            inactive=sum(len(pwq.inactive) for pwq in pwqs),
-            pending=self.in_flight - (started - completed),
-            delayed=len(self.delayed),
-            running=started - completed,
-            parked=sum(pwq.parked for pwq in pwqs),
-            in_flight=self.in_flight,
-            started=started,
-            completed=completed,
-            cancelled=sum(pwq.cancelled for pwq in pwqs),
-            failed=sum(pwq.failed for pwq in pwqs),
-            cm_wakeups=sum(pwq.cm_wakeups for pwq in pwqs),
-            cpu_intensive=sum(pwq.cpu_intensive for pwq in pwqs),
-            cpu_time=sum(pwq.cpu_time for pwq in pwqs),
-            overshoot=sum(pwq.overshoot for pwq in pwqs),
-            chained_refused=self._gate.chained_refused,
-            draining=self._gate.draining > 0 or self._supervisor.leaving,
-            destroyed=self._gate.destroyed,
-            pwqs=tuple(pwq.statistics() for pwq in pwqs),
-        )
+        return workqueue_statistics(self)
 
     def __repr__(self) -> str:
         now = self.statistics()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
     from ktrio.workqueue._attrs import WorkqueueFlags
+    from ktrio.workqueue._queue import Workqueue
 
 __all__ = [
     "HogStatistics",
@@ -18,6 +19,7 @@ __all__ = [
     "SupervisorStatistics",
     "WorkStatistics",
     "WorkqueueStatistics",
+    "workqueue_statistics",
 ]
 
 
@@ -70,6 +72,8 @@ class WorkqueueStatistics:
     """What it was allocated with."""
     max_active: int
     """Slots per simulated CPU."""
+    max_pending: int
+    """Items that may be pending before queueing from outside is refused or waits; 0: no limit."""
     nr_active: int
     """Items that hold a slot: running unparked, or waiting for a worker."""
     inactive: int
@@ -78,6 +82,8 @@ class WorkqueueStatistics:
     """Items accepted and not started, inactive ones included; not those whose timer runs."""
     delayed: int
     """Items whose timer runs; no flush or drain waits for them."""
+    waiting_for_room: int
+    """Callers that wait in `Workqueue.queue_work_wait`."""
     running: int
     """Items whose function has begun and not ended, parked ones included; `started` - `completed`."""
     parked: int
@@ -180,3 +186,35 @@ class SupervisorStatistics:
     """Threads that run plain functions of `WQ_CPU_INTENSIVE` queues, of at most `thread_limit`."""
     timers: int
     """Timers armed, of items and of the supervisor itself."""
+
+
+def workqueue_statistics(wq: Workqueue) -> WorkqueueStatistics:
+    """What `Workqueue.statistics` returns."""
+    pwqs = wq._pwqs
+    started, completed = sum(pwq.started for pwq in pwqs), sum(pwq.completed for pwq in pwqs)
+    return WorkqueueStatistics(
+        name=wq.name,
+        flags=wq.flags,
+        max_active=wq.max_active,
+        max_pending=wq.max_pending,
+        nr_active=sum(pwq.nr_active for pwq in pwqs),
+        inactive=sum(len(pwq.inactive) for pwq in pwqs),
+        pending=wq.pending,
+        delayed=len(wq.delayed),
+        waiting_for_room=wq._backlog.waiting,
+        running=started - completed,
+        parked=sum(pwq.parked for pwq in pwqs),
+        in_flight=wq.in_flight,
+        started=started,
+        completed=completed,
+        cancelled=sum(pwq.cancelled for pwq in pwqs),
+        failed=sum(pwq.failed for pwq in pwqs),
+        cm_wakeups=sum(pwq.cm_wakeups for pwq in pwqs),
+        cpu_intensive=sum(pwq.cpu_intensive for pwq in pwqs),
+        cpu_time=sum(pwq.cpu_time for pwq in pwqs),
+        overshoot=sum(pwq.overshoot for pwq in pwqs),
+        chained_refused=wq._gate.chained_refused,
+        draining=wq._gate.draining > 0 or wq._supervisor.leaving,
+        destroyed=wq._gate.destroyed,
+        pwqs=tuple(pwq.statistics() for pwq in pwqs),
+    )

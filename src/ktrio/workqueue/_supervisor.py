@@ -124,10 +124,12 @@ class Supervisor:
         self.leaving = True
         for wq in list(self._workqueues):
             wq.cancel_timers()
+        self._gates_were_shut()
         rounds = 0
         while busy := [wq for wq in self._workqueues if wq.in_flight]:
             rounds += 1
             self.refuses_chained = rounds > PATIENT_ROUNDS
+            self._gates_were_shut()
             for wq in busy:
                 await wq.flush()
 
@@ -135,6 +137,7 @@ class Supervisor:
     def _close(self) -> None:
         self.leaving = self.closed = True
         self._nursery = None
+        self._gates_were_shut()
         if self._senses:
             trio.lowlevel.remove_instrument(self._instrument)
         for wq in self._workqueues:
@@ -183,6 +186,11 @@ class Supervisor:
     def pool_ended(self) -> None:
         """A pool's task is on its way out: from now on nothing can be started."""
         self.leaving = self.refuses_chained = self._is_cancelled = True
+        self._gates_were_shut()
+
+    def _gates_were_shut(self) -> None:
+        for wq in self._workqueues:
+            wq.gate_was_shut()
 
     def alloc_workqueue(
         self,
@@ -190,6 +198,8 @@ class Supervisor:
         flags: WorkqueueFlags | Literal[0] = 0,
         max_active: int = 0,
         on_error: OnError = "raise",
+        *,
+        max_pending: int = 0,
     ) -> Workqueue:
         """Make a workqueue (kernel: ``alloc_workqueue``).
 
@@ -205,15 +215,18 @@ class Supervisor:
             ``"store"``: each item keeps its last outcome, value or error, for `Work.result`. Whoever waits for a result
             when the run ends takes its error, whatever the policy.
 
+          max_pending: items that may be pending (accepted, not started) before queueing from outside the queue's own
+            items is refused by `Workqueue.queue_work` and waits in `Workqueue.queue_work_wait`; 0 means no limit.
+
         Raises:
-          ValueError: `max_active` out of range, or an unusable `on_error`.
+          ValueError: `max_active` or `max_pending` out of range, or an unusable `on_error`.
           SupervisorClosedError: the block was left.
         """
         # Of one that is being cancelled the caller is to meet Cancelled, not this.
         if self.closed or (self.leaving and not self._is_cancelled):
             raise SupervisorClosedError(f"{self!r} was left: it cannot allocate workqueue {name!r}")
         attrs = WorkqueueAttrs(name=name, flags=WorkqueueFlags(flags), on_error=on_error)
-        wq = Workqueue(self, attrs, max_active)
+        wq = Workqueue(self, attrs, max_active, max_pending)
         self._workqueues[wq] = None
         return wq
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, cast
 
 import trio
 
-from ktrio.workqueue._outcome import refuse_other_awaitables
+from ktrio.workqueue._outcome import discarded, refuse_other_awaitables
 from ktrio.workqueue._unprotected import ItemCoroutine, call
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ async def _run_in_thread(worker: Worker, work: Work) -> object:
         (result,) = await trio.to_thread.run_sync(run, thread_name=worker.name, limiter=limiter)
     except BaseException:
         if not begun:
-            worker.pwq.wq.discarded(work)
+            discarded(worker.pwq.wq, work)
         raise
     if isinstance(result, Coroutine):
         return await cast("ItemCoroutine", result)

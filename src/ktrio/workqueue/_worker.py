@@ -240,6 +240,8 @@ class Worker:
             self.pwq.parked += 1
         if self._instruments.execute_start is not None:
             self._instruments.tell_execute_start(work, self)
+        if self.pwq.backlog is not None:
+            self.pwq.backlog.room()
 
     def _end(self, work: Work) -> Followers | None:
         """Close the books of a run: place, slot and colour; its followers are to be told in the same stretch."""
