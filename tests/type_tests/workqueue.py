@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_type
 
-from ktrio import DelayedWork, Work, Workqueue
+from ktrio import DelayedWork, PeriodicWork, Work, Workqueue
 
 
 async def count(text: str, *, base: int = 10) -> int:
@@ -34,6 +34,14 @@ async def delayed(wq: Workqueue) -> None:
     assert_type(wq.mod_delayed_work(later, 0), bool)
     wq.queue_work(later)
     note(later, ValueError())
+
+
+async def periodic(wq: Workqueue) -> None:
+    again = PeriodicWork(length, "1")
+    assert_type(again, PeriodicWork[int])
+    assert_type(wq.queue_periodic_work(again, 60, first_delay=0.5), bool)
+    wq.queue_work(again)
+    note(again, ValueError())
 
 
 # Without parameters it is an item with any result, also for whoever checks strictly.

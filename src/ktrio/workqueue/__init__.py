@@ -38,6 +38,7 @@ from ktrio.workqueue._errors import (
 )
 from ktrio.workqueue._instruments import WorkEvent, WorkqueueInstrument
 from ktrio.workqueue._parking import Parking, current_work, parked
+from ktrio.workqueue._periodic import PeriodicWork
 from ktrio.workqueue._queue import Workqueue
 from ktrio.workqueue._statistics import (
     HogStatistics,
@@ -67,6 +68,7 @@ __all__ = [
     "OnError",
     "Parking",
     "ParkingError",
+    "PeriodicWork",
     "PoolStatistics",
     "PwqStatistics",
     "Supervisor",

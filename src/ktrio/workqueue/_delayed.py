@@ -82,7 +82,7 @@ class Delayed:
         self._check("queue_delayed_work", work, delay)
         if delay == 0:
             return self._wq._queue(work, pwq, False)
-        if work._pending is not Pending.NOT or work._cancelling or not self._admits(work, delay):
+        if work._pending is not Pending.NOT or work._cancelling or not self.admits(work, is_later=delay > 0):
             return False
         self._arm(work, pwq or self._wq._choose_pwq(), delay)
         return True
@@ -93,7 +93,7 @@ class Delayed:
         before = work._pwq
         if work._pending is Pending.NOT or before is None:
             return self.queue(work, pwq, delay)
-        if work._cancelling or not self._admits(work, delay):
+        if work._cancelling or not self.admits(work, is_later=delay > 0):
             return False
         if pwq is None:
             pwq = before if before.wq is self._wq else self._wq._choose_pwq()
@@ -116,9 +116,10 @@ class Delayed:
             raise TypeError(f"{what} needs a DelayedWork, not {work!r}")
         check_seconds("delay", delay)
 
-    def _admits(self, work: DelayedWork[object], delay: float) -> bool:
+    def admits(self, work: Work, *, is_later: bool) -> bool:
+        """Would the queue take `work` now, or let it be armed? Asked before anything is changed; raises as it does."""
         gate = self._wq._gate
-        if gate.is_shut and not (gate.admits_timer() if delay else gate.admits_chained()):
+        if gate.is_shut and not (gate.admits_timer() if is_later else gate.admits_chained()):
             return False
         if work._worker is not None and work._worker.pwq.wq is not self._wq:
             other = work._worker.pwq.wq

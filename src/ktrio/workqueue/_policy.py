@@ -84,3 +84,11 @@ def too_many_stale(nr_stale: int, nr_armed: int) -> bool:
     Half of it at most, but for a few: building it anew then costs each arming no more than a constant.
     """
     return nr_stale > nr_armed + STALE_TIMERS
+
+
+def next_tick(first: float, interval: float, now: float) -> int:
+    """Which tick is the next one after `now`, if tick n is at ``first + n * interval``? Asked at each tick."""
+    if now < first:
+        return 0
+    tick = int((now - first) // interval) + 1
+    return tick + (first + tick * interval <= now)  # a quotient may come out a little too small

@@ -13,15 +13,17 @@ from trio.lowlevel import Task, current_trio_token, enable_ki_protection, in_tri
 
 from ktrio.workqueue._attrs import WorkqueueAttrs, WorkqueueFlags, effective_max_active
 from ktrio.workqueue._backlog import Backlog
-from ktrio.workqueue._delayed import Delayed, DelayedWork
+from ktrio.workqueue._delayed import Delayed
 from ktrio.workqueue._errors import BacklogFullError, BusyError, DeadlockError, SupervisorClosedError
 from ktrio.workqueue._flush import ColourLine
 from ktrio.workqueue._gate import Gate
 from ktrio.workqueue._outcome import discarded
 from ktrio.workqueue._parking import enclosing_workers, parked_while_waiting
+from ktrio.workqueue._periodic import Periodic
 from ktrio.workqueue._pwq import PoolWorkqueue
 from ktrio.workqueue._result import Caller, Store
 from ktrio.workqueue._statistics import WorkqueueStatistics, workqueue_statistics
+from ktrio.workqueue._timed import TimedQueueing
 from ktrio.workqueue._waits import Wait, refuse_own_wait
 from ktrio.workqueue._work import Pending, Work
 
@@ -35,7 +37,7 @@ Ts = TypeVarTuple("Ts")
 
 
 @final
-class Workqueue:
+class Workqueue(TimedQueueing):
     """A domain of work: its limits, its errors, what is flushed and drained together. It owns no workers.
 
     Made by `Supervisor.alloc_workqueue`.
@@ -54,6 +56,7 @@ class Workqueue:
         self._deal = cycle(self._pwqs)  # S: round robin for queueings from outside
         self._gate = Gate(self, supervisor)  # I; its content S
         self.delayed = Delayed(self, supervisor)  # I; its content S
+        self.periodic = Periodic(self, supervisor)  # I; its content S
         self._store = Store(attrs.name) if attrs.on_error == "store" else None  # I; its content S
         self._backlog = Backlog(self, self._pwqs, max_pending)  # I; its content S
 
@@ -111,47 +114,10 @@ class Workqueue:
 
         ValueError if there is no such CPU. An item that is running is queued where it runs.
         """
-        return self._queue(work, self._pwq_of(cpu), parked)
+        return self._queue(work, self.pwq_of(cpu), parked)
 
-    @enable_ki_protection
-    def queue_delayed_work(self, dwork: DelayedWork, delay: float) -> bool:
-        """Queue an item `delay` seconds from now (kernel: ``queue_delayed_work``); plain function.
-
-        Returns True if it was idle and this call made it pending; else False, and nothing changes: a timer that runs is
-        not moved. 0 queues at once, infinite waits for `mod_delayed_work` or `DelayedWork.flush`. It will go where
-        `queue_work` would send it now, and run in a copy of the context of now. No flush or drain waits for its timer;
-        if the queue drains when that fires, or is destroyed or its supervisor left before, the item is discarded.
-
-        Raises:
-          ValueError: `delay` is negative or no number.
-          TypeError: `dwork` is no `DelayedWork`.
-          and whatever `queue_work` raises.
-        """
-        return self.delayed.queue(dwork, None, delay)
-
-    @enable_ki_protection
-    def queue_delayed_work_on(self, cpu: int, dwork: DelayedWork, delay: float) -> bool:
-        """As `queue_delayed_work`, on a simulated CPU of the caller's choice (kernel: ``queue_delayed_work_on``)."""
-        return self.delayed.queue(dwork, self._pwq_of(cpu), delay)
-
-    @enable_ki_protection
-    def mod_delayed_work(self, dwork: DelayedWork, delay: float) -> bool:
-        """Queue an item `delay` seconds from now, whatever was to become of it (kernel: ``mod_delayed_work``).
-
-        A timer that runs is moved; an item that waits on a queue, any queue, is taken out of it, and not discarded; who
-        waits for that queueing waits on. 0 queues at once, behind the others. Cheap enough for every sign of life.
-
-        Returns True if it was idle, as all queueing does (the kernel's gives the opposite). It raises what
-        `queue_delayed_work` raises, and then nothing has changed.
-        """
-        return self.delayed.mod(dwork, None, delay)
-
-    @enable_ki_protection
-    def mod_delayed_work_on(self, cpu: int, dwork: DelayedWork, delay: float) -> bool:
-        """As `mod_delayed_work`, on a simulated CPU of the caller's choice (kernel: ``mod_delayed_work_on``)."""
-        return self.delayed.mod(dwork, self._pwq_of(cpu), delay)
-
-    def _pwq_of(self, cpu: int) -> PoolWorkqueue:
+    def pwq_of(self, cpu: int) -> PoolWorkqueue:
+        """Its share of that simulated CPU; ValueError if there is none."""
         if not 0 <= cpu < len(self._pwqs):
             raise ValueError(f"workqueue {self.name!r} has CPUs 0 to {len(self._pwqs) - 1}, not {cpu}")
         return self._pwqs[cpu]
@@ -363,10 +329,6 @@ class Workqueue:
                     entry.cancel()
         if self._store is not None:
             self._store.close()
-
-    def cancel_timers(self) -> None:
-        """The queue is destroyed, or its supervisor left: nothing is queued later."""
-        self.delayed.cancel_all()
 
     @property
     def pending(self) -> int:

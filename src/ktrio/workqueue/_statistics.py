@@ -38,6 +38,8 @@ class WorkStatistics:
     """Its run is parked: it holds neither a slot nor a place."""
     runs: int
     """How often its function has begun."""
+    overruns: int
+    """Ticks at which it was not queued, ever; always 0 if it is no `PeriodicWork`."""
 
 
 @final
@@ -84,6 +86,10 @@ class WorkqueueStatistics:
     """Items whose timer runs; no flush or drain waits for them."""
     waiting_for_room: int
     """Callers that wait in `Workqueue.queue_work_wait`."""
+    periodic: int
+    """Items that tick."""
+    overruns: int
+    """Ticks at which their item was not queued, ever: it was pending or running still, say."""
     running: int
     """Items whose function has begun and not ended, parked ones included; `started` - `completed`."""
     parked: int
@@ -201,6 +207,8 @@ def workqueue_statistics(wq: Workqueue) -> WorkqueueStatistics:
         inactive=sum(len(pwq.inactive) for pwq in pwqs),
         pending=wq.pending,
         delayed=len(wq.delayed),
+        periodic=len(wq.periodic),
+        overruns=wq.periodic.overruns,
         waiting_for_room=wq._backlog.waiting,
         running=started - completed,
         parked=sum(pwq.parked for pwq in pwqs),

@@ -278,6 +278,7 @@ class Work(Generic[T_co]):
             running=worker is not None,
             parked=worker is not None and worker.parked,
             runs=self._runs,
+            overruns=0,
         )
 
     def __repr__(self) -> str:
