@@ -30,6 +30,7 @@ import trio
 
 from ktrio.workqueue._policy import must_report_hog
 from ktrio.workqueue._statistics import HogStatistics
+from ktrio.workqueue._timeout import TimeLimit
 
 if TYPE_CHECKING:
     from ktrio.workqueue._work import Work
@@ -108,7 +109,7 @@ def step_was_long(worker: Worker, work: Work, seconds: float, *, is_last: bool) 
 
 def _name_of(fn: Callable[..., object]) -> str:  # type: ignore[explicit-any]
     """Of the function itself: all its partials, and its methods' objects, are one."""
-    while isinstance(fn, functools.partial):
-        fn = cast("Callable[..., object]", fn.func)  # type: ignore[explicit-any]
+    while isinstance(fn, functools.partial | TimeLimit):
+        fn = fn.fn if isinstance(fn, TimeLimit) else cast("Callable[..., object]", fn.func)  # type: ignore[explicit-any]
     named = fn if hasattr(fn, "__qualname__") else type(fn)
     return f"{getattr(named, '__module__', None) or 'builtins'}.{named.__qualname__}"

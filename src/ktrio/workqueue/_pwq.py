@@ -48,6 +48,7 @@ class PoolWorkqueue:
         "parked",
         "pool",
         "started",
+        "timed_out",
         "wq",
     )
 
@@ -62,7 +63,7 @@ class PoolWorkqueue:
         self.in_flight = 0  # S: accepted, not finished
         self.parked = 0  # S
         self.started = self.completed = self.failed = self.cancelled = self.overshoot = 0  # S
-        self.cm_wakeups = self.cpu_intensive = 0  # S
+        self.cm_wakeups = self.cpu_intensive = self.timed_out = 0  # S
         self.cpu_time = 0.0  # S, seconds
 
     def insert(self, work: Work, *, parked: bool) -> None:

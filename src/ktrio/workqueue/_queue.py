@@ -254,6 +254,8 @@ class Workqueue(TimedQueueing):
     async def run(self, fn: Callable[[Unpack[Ts]], object], *args: *Ts) -> object:
         """Queue ``fn(*args)`` as an item of its own and give back its result or raise its error, to this caller only.
 
+        A timeout is ``with trio.fail_after(seconds):`` around it.
+
         Cancelling the caller withdraws the item if it is pending; if it is running, interrupts it and waits for its
         end. Inside an item the caller is parked while it waits, for room too (`queue_work_wait`). Always a checkpoint.
         (kernel: ``work_on_cpu``)

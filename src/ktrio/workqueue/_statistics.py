@@ -104,6 +104,8 @@ class WorkqueueStatistics:
     """Queueings withdrawn before they began, ever."""
     failed: int
     """Runs that ended with an error, ever."""
+    timed_out: int
+    """Runs cancelled because they took longer than their item's `timeout`, ever."""
     cm_wakeups: int
     """How often an item fell asleep and that let its pool's next item start (kernel: CMW); 0 if unbound."""
     cpu_intensive: int
@@ -217,6 +219,7 @@ def workqueue_statistics(wq: Workqueue) -> WorkqueueStatistics:
         completed=completed,
         cancelled=sum(pwq.cancelled for pwq in pwqs),
         failed=sum(pwq.failed for pwq in pwqs),
+        timed_out=sum(pwq.timed_out for pwq in pwqs),
         cm_wakeups=sum(pwq.cm_wakeups for pwq in pwqs),
         cpu_intensive=sum(pwq.cpu_intensive for pwq in pwqs),
         cpu_time=sum(pwq.cpu_time for pwq in pwqs),

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, cast
 
 import trio
 
 from ktrio.workqueue._outcome import discarded, refuse_other_awaitables
+from ktrio.workqueue._timeout import TimeLimit
 from ktrio.workqueue._unprotected import ItemCoroutine, call
 
 if TYPE_CHECKING:
@@ -43,19 +44,21 @@ def thread_limiter(limit: int | None) -> trio.CapacityLimiter:
 
 def begin_cpu_intensive(worker: Worker, work: Work) -> object:
     """What the function of a CPU-intensive item gives: its own coroutine, or one that runs it in a thread."""
-    fn = work._fn
+    limit = work._fn if isinstance(work._fn, TimeLimit) else None
+    fn = work._fn if limit is None else limit.fn
     if inspect.iscoroutinefunction(fn) or inspect.iscoroutinefunction(type(fn).__call__):
-        return call(fn, *work._args)
-    return call(_run_in_thread, worker, work)
+        return call(work._fn, *work._args)
+    in_thread = _run_in_thread(worker, work, fn)
+    return in_thread if limit is None else limit.bound(in_thread)
 
 
-async def _run_in_thread(worker: Worker, work: Work) -> object:
+async def _run_in_thread(worker: Worker, work: Work, fn: Callable[..., object]) -> object:  # type: ignore[explicit-any]
     begun = False
 
     def run() -> tuple[object]:
         nonlocal begun
         begun = True
-        return (work._fn(*work._args),)  # Trio would refuse a bare coroutine
+        return (fn(*work._args),)  # Trio would refuse a bare coroutine
 
     limiter = worker.pool.supervisor.thread_limiter
     try:

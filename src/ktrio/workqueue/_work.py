@@ -28,6 +28,7 @@ from trio.lowlevel import enable_ki_protection
 from ktrio.workqueue._followers import Followers
 from ktrio.workqueue._result import Caller, Kept, kept_outcome
 from ktrio.workqueue._statistics import WorkStatistics
+from ktrio.workqueue._timeout import TimeLimit
 from ktrio.workqueue._waits import Wait, refuse_own_wait
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class Work(Generic[T_co]):
       on_discard: called exactly once for each accepted queueing that will never run, because it was cancelled while
         pending or its supervisor ended first. A plain function; its exceptions go where the queue's errors go.
       name: for messages; default is the function's qualified name.
+      timeout: seconds that each run may take from its first step on, waiting and being parked included. One that takes
+        longer is cancelled, and ends with `trio.TooSlowError` (`timed_out` counts it). A plain function on the loop is
+        not cut short. Positive; default: no limit.
 
     Not to be subclassed: what an item does is its function. (`DelayedWork` is queued in another way.)
 
@@ -103,6 +107,7 @@ class Work(Generic[T_co]):
         *args: *Ts,
         on_discard: Callable[[], object] | None = None,
         name: str | None = None,
+        timeout: float | None = None,
     ) -> None: ...
     @overload
     def __init__(
@@ -111,6 +116,7 @@ class Work(Generic[T_co]):
         *args: *Ts,
         on_discard: Callable[[], object] | None = None,
         name: str | None = None,
+        timeout: float | None = None,
     ) -> None: ...
     def __init__(
         self,
@@ -118,11 +124,14 @@ class Work(Generic[T_co]):
         *args: *Ts,
         on_discard: Callable[[], object] | None = None,
         name: str | None = None,
+        timeout: float | None = None,
     ) -> None:
         if not callable(fn):
             raise TypeError(f"Work needs a function, not {fn!r}: pass Work(fn, *args) instead of Work(fn(*args))")
         self.name = name or getattr(fn, "__qualname__", None) or repr(fn)  # I
         self._fn: Callable[..., object] = fn  # type: ignore[explicit-any]  # I; arguments were checked above
+        if timeout is not None:
+            self._fn = TimeLimit(fn, timeout)
         self._args: tuple[object, ...] = args  # I
         self._on_discard = on_discard  # I
         self._pending = Pending.NOT  # S
