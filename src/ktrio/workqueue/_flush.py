@@ -47,12 +47,13 @@ class ColourLine:
         self._line: deque[Colour] = deque([self.current])  # S
 
     def finished(self, colour: Colour) -> None:
-        """One item of `colour` has ended or was withdrawn."""
+        """One item of `colour` was withdrawn. (When one ends, its worker counts.)"""
         colour.in_flight -= 1
-        if not colour.in_flight and len(self._line) > 1:
-            self._release()
+        if not colour.in_flight:
+            self.emptied()
 
-    def _release(self) -> None:
+    def emptied(self) -> None:
+        """A colour has no item in flight: whoever waits for it and for all older ones is released."""
         line = self._line
         while len(line) > 1 and not line[0].in_flight:
             done = line.popleft()

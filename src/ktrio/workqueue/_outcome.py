@@ -20,7 +20,7 @@ __all__ = ["discarded", "refuse_other_awaitables", "report", "take_out_cancelled
 
 def refuse_other_awaitables(work: Work, result: object) -> None:
     """TypeError if what an item's function gave would have to be awaited, but is no coroutine."""
-    if isinstance(result, AsyncGenerator | Awaitable):
+    if isinstance(result, (AsyncGenerator, Awaitable)):
         kind = "an async generator" if isinstance(result, AsyncGenerator) else "an awaitable, not a coroutine"
         raise TypeError(f"{work!r} gave {kind}: an item is an async function without yield")
 

@@ -68,7 +68,7 @@ def wake_ups(wanted: int, backlog: int, room: int, nr_starting: int) -> int:
 
 
 def must_yield(items: int, seconds: float) -> bool:
-    """Has a worker had its turn of the loop? Asked after each item."""
+    """Has a worker had its turn of the loop? Asked after each item, written out there."""
     return items >= YIELD_AFTER_ITEMS or seconds > YIELD_AFTER_SECONDS
 
 

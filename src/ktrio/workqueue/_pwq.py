@@ -8,7 +8,7 @@ somebody waits for it (invariant 12), and nobody overtakes (13, 14).
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, final
 
 from ktrio.workqueue._attrs import WQ_CPU_INTENSIVE
 from ktrio.workqueue._parking import ReturnToken
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from ktrio.workqueue._queue import Workqueue
 
 __all__ = ["PoolWorkqueue"]
+
+
+# Looked up once: on the class of an enum that costs as much as two function calls.
+_NOT: Final = Pending.NOT
+_INACTIVE: Final = Pending.INACTIVE
+_ACTIVE: Final = Pending.ACTIVE
+_COLLIDED: Final = Pending.COLLIDED
+_ASSIGNED: Final = Pending.ASSIGNED
 
 
 @final
@@ -72,20 +80,23 @@ class PoolWorkqueue:
         work._pwq = self
         work._starts_parked = parked
         if work._worker is not None and (parked or not self.inactive):
-            work._pending = Pending.COLLIDED
+            work._pending = _COLLIDED
         elif parked:
-            work._pending = Pending.ASSIGNED
+            work._pending = _ASSIGNED
             self.pool.assign(work)
-        elif not self.inactive and has_slot(self.nr_active, self.wq.max_active):
+        elif not self.inactive and self.nr_active < self.wq.max_active:  # `has_slot`, and nobody in line
             self.nr_active += 1
-            self._activate(work)
+            work._pending = _ACTIVE
+            self.pool.add(work)
+            if self.instruments.activate_work is not None:
+                self.instruments.tell_activate_work(work, self)
         else:
-            work._pending = Pending.INACTIVE
+            work._pending = _INACTIVE
             self.inactive[work] = None
 
     def _activate(self, work: Work) -> None:
         """`work` holds a slot now: onto the worklist."""
-        work._pending = Pending.ACTIVE
+        work._pending = _ACTIVE
         self.pool.add(work)
         if self.instruments.activate_work is not None:
             self.instruments.tell_activate_work(work, self)
@@ -99,7 +110,7 @@ class PoolWorkqueue:
                 first.has_slot = True
                 self.pool.add(first)
             elif first._worker is not None:
-                first._pending = Pending.COLLIDED  # P6: no slot of its own
+                first._pending = _COLLIDED  # P6: no slot of its own
             else:
                 self.nr_active += 1
                 self._activate(first)
@@ -110,19 +121,10 @@ class PoolWorkqueue:
         if self.inactive:
             self.promote()
 
-    def run_ended(self, work: Work, *, had_slot: bool) -> None:
-        """Close the books of a run; hand its slot to the instance queued meanwhile, if there is one (P6)."""
-        self.in_flight -= 1
-        if work._pending is Pending.COLLIDED:
-            self._succeed(work, had_slot=had_slot)
-        elif had_slot:
-            self.nr_active -= 1
-            if self.inactive:
-                self.promote()
-
-    def _succeed(self, work: Work, *, had_slot: bool) -> None:
+    def succeed(self, work: Work, *, had_slot: bool) -> None:
+        """A run has ended: hand its slot, if it had one, to the instance that was queued meanwhile (P6)."""
         if work._starts_parked:
-            work._pending = Pending.ASSIGNED
+            work._pending = _ASSIGNED
             if had_slot:
                 self.release_slot()
             self.pool.assign(work)
@@ -130,7 +132,7 @@ class PoolWorkqueue:
             self._activate(work)
         else:  # nothing to inherit, or over the limit: first in line, it was queued before the others
             self.nr_active -= had_slot
-            work._pending = Pending.INACTIVE
+            work._pending = _INACTIVE
             self.inactive[work] = None
             self.inactive.move_to_end(work, last=False)
             self.promote()
@@ -144,7 +146,7 @@ class PoolWorkqueue:
     def grab(self, work: Work) -> None:
         """Take a pending queueing out of wherever it waits; its colour is the caller's."""
         where = work._pending
-        work._pending = Pending.NOT
+        work._pending = _NOT
         if where is Pending.INACTIVE:
             del self.inactive[work]
         elif where is Pending.ACTIVE:

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 from contextvars import Context, copy_context
 from functools import partial
 from itertools import cycle
-from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack, final, overload
+from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple, Unpack, final, overload
 
 import trio
-from trio.lowlevel import Task, current_trio_token, enable_ki_protection, in_trio_run
+from trio.lowlevel import Task, current_trio_token, enable_ki_protection
 
 from ktrio.workqueue._attrs import WorkqueueAttrs, WorkqueueFlags, effective_max_active
 from ktrio.workqueue._backlog import Backlog
@@ -36,6 +36,9 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
+_NOT: Final = Pending.NOT
+
+
 @final
 class Workqueue(TimedQueueing):
     """A domain of work: its limits, its errors, what is flushed and drained together. It owns no workers.
@@ -47,6 +50,7 @@ class Workqueue(TimedQueueing):
 
     def __init__(self, supervisor: Supervisor, attrs: WorkqueueAttrs, max_active: int, max_pending: int = 0) -> None:
         self._supervisor = supervisor  # I
+        self._token = supervisor.token  # I
         self._attrs = attrs  # I
         self.max_active = effective_max_active(max_active)  # S, by set_max_active; read only for users
         self.colours = ColourLine()  # I
@@ -146,7 +150,7 @@ class Workqueue(TimedQueueing):
     ) -> bool:
         """Queue now; or, with a `context`, what was asked for in it earlier, by `task`, and has its room."""
         self.refuse_other_threads()
-        if work._pending is not Pending.NOT or work._cancelling:
+        if work._pending is not _NOT or work._cancelling:
             return False
         if self._gate.is_shut and not self._gate.admits_chained(task):
             return False
@@ -173,8 +177,12 @@ class Workqueue(TimedQueueing):
 
         RuntimeError: not inside the loop that runs this queue's supervisor.
         """
-        if not in_trio_run() or current_trio_token() is not self._supervisor.token:
-            raise RuntimeError(f"{self!r} was used from outside its loop: use trio.from_thread.run_sync")
+        try:
+            if current_trio_token() is self._token:
+                return
+        except RuntimeError:  # no loop runs here
+            pass
+        raise RuntimeError(f"{self!r} was used from outside its loop: use trio.from_thread.run_sync")
 
     def _choose_pwq(self) -> PoolWorkqueue:
         for worker in enclosing_workers():

@@ -4,11 +4,14 @@ A worker is a Trio task that runs one item after another. Three things keep that
 
 * *One cancel scope per worker*, not per item: a scope costs more than a short item. It is renewed only when an
   interrupt has spent it.
-* *The worker is the awaitable.* ``await self`` hands Trio's sends to the item's coroutine one by one, so the worker
-  sees the first step of each item end in a yield: that is the moment to wake the next worker. An item that never blocks
-  needs no second worker, which could not have run earlier anyway on one loop.
-* *Contexts are switched at the first step.* It runs in ``context.run``; later steps are Trio's, which takes the task's
-  context, so that is set to the item's.
+* *The first step is a plain call.* The worker calls the item's function, and takes the first step of its coroutine, by
+  itself, in ``context.run``. An item that ends there has cost no await. If it does not, that is the moment to wake the
+  next worker: before it, that could not have run anyway on one loop.
+* *The worker is the awaitable.* From then on ``await self`` hands Trio's sends to the item's coroutine one by one. Its
+  steps run in the task's context, which is set to the item's.
+
+What most items take, from `Workqueue.queue_work` to `_end`, is written straight down, and members of `Pending` are
+looked up once (on their class that costs as much as two calls): each function call on it is some 3 % of an item.
 
 An exception of an item ends at the barrier in `_run_item`: books first, then `ktrio.workqueue._outcome`.
 
@@ -18,10 +21,10 @@ frame.
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+from collections.abc import Generator
 from contextvars import Context
-from types import CoroutineType, FrameType
-from typing import TYPE_CHECKING, Self, cast, final
+from types import FrameType
+from typing import TYPE_CHECKING, Final, Self, cast, final
 
 import trio
 from trio.lowlevel import Abort, enable_ki_protection
@@ -30,10 +33,10 @@ from ktrio.workqueue._followers import Followers
 from ktrio.workqueue._hogs import step_was_long
 from ktrio.workqueue._outcome import refuse_other_awaitables, report
 from ktrio.workqueue._parking import workers_of_this_run
-from ktrio.workqueue._policy import WAKE_UPS_ON_BLOCK, must_yield
+from ktrio.workqueue._policy import WAKE_UPS_ON_BLOCK, YIELD_AFTER_ITEMS, YIELD_AFTER_SECONDS
 from ktrio.workqueue._sensor import YIELD
 from ktrio.workqueue._threads import begin_cpu_intensive
-from ktrio.workqueue._unprotected import ItemCoroutine, call, resume
+from ktrio.workqueue._unprotected import SUSPENDED, ItemCoroutine, begin, resume
 from ktrio.workqueue._work import Pending, Work
 
 if TYPE_CHECKING:
@@ -42,6 +45,9 @@ if TYPE_CHECKING:
     from ktrio.workqueue._pwq import PoolWorkqueue
 
 __all__ = ["Worker"]
+
+_NOT: Final = Pending.NOT
+_COLLIDED: Final = Pending.COLLIDED
 
 
 @final
@@ -57,7 +63,6 @@ class Worker:
         "_clock",
         "_colour",
         "_context",
-        "_coro",
         "_followers",
         "_hog_after",
         "_home",
@@ -72,10 +77,12 @@ class Worker:
         "adoptable",
         "asleep",
         "assigned",
+        "coro",
         "counted",
         "cpu_intensive",
         "dying",
         "idle_since",
+        "message",
         "name",
         "parked",
         "pool",
@@ -109,7 +116,8 @@ class Worker:
         self.idle_since = 0.0  # T
         self.activated = True  # S: its run has had a slot; not yet if it started parked
         self.adoptable = False  # S: started parked, and no `parked()` has adopted that yet
-        self._coro: ItemCoroutine | None = None  # T: the item's coroutine
+        self.coro: object = None  # T: the item's coroutine, from the moment that there is one until it ends
+        self.message: object = None  # T: what its first step said to the loop, until that is told
         self._followers: Followers | None = None  # S: of the queueing it runs
         self._interrupted = False  # S
         self._burst = 0  # T: items since the loop last had its turn
@@ -147,17 +155,21 @@ class Worker:
         self._burst_began = self._step_began = self._now()
 
     async def _work_until_interrupted(self) -> None:
+        pool = self.pool
         fresh = True  # nothing run yet since waking: the moment to see to the reserve
         while not self._interrupted:
-            if (fresh or self._watched) and self.pool.is_in_doubt and self.assigned is None:
-                await self.pool.settle_doubts()
+            if (fresh or self._watched) and pool.is_in_doubt and self.assigned is None:
+                await pool.settle_doubts()
                 self._step_began = self._now()
-            work = self._next()
+            if self.counted:
+                pool.finishing -= 1
+            work = pool.take(self) if self.assigned is None else self._take_assigned(self.assigned)
             if work is None:
-                self.pool.count_out(self)
-                if self.pool.is_held:
+                pool.count_out(self)
+                if pool.is_held:
                     await self._yield()
                     continue
+                value = followers = None  # an idle worker keeps nothing alive
                 await self._idle()
                 if self.dying:
                     return
@@ -165,20 +177,34 @@ class Worker:
                 continue
             if fresh and not self.parked:
                 fresh = False
-                self.pool.ensure_reserve()
-            await self._run_item(work)
+                pool.ensure_reserve()
+            self._begin(work)
+            try:  # barrier: whatever the item raises is caught here
+                if self.cpu_intensive:
+                    value = self._context.run(begin, self, begin_cpu_intensive, (self, work))
+                else:
+                    value = self._context.run(begin, self, work._fn, work._args)
+                if value is SUSPENDED:
+                    self._suspended()
+                    value = await self
+                elif value is not None:
+                    refuse_other_awaitables(work, value)
+            except BaseException as error:
+                self._failed(work, error)
+            else:
+                followers = self._end(work)
+                if followers is not None:
+                    followers.returned(work, value)
             self._burst += 1
             if self._yielded:
                 self._yielded, self._burst, self._burst_began = False, 1, self._step_began
-            elif must_yield(self._burst, self._step_began - self._burst_began) and not self._interrupted:
+            elif (  # `must_yield`
+                self._burst >= YIELD_AFTER_ITEMS or self._step_began - self._burst_began > YIELD_AFTER_SECONDS
+            ) and not self._interrupted:
                 await self._yield()
 
-    def _next(self) -> Work | None:
-        if self.counted:
-            self.pool.finishing -= 1
-        work = self.assigned
-        if work is None:
-            return self.pool.take(self)
+    def _take_assigned(self, work: Work) -> Work:
+        """The item that was chosen for it, which starts parked."""
         if self.pool.is_bound:
             self.pool.count_in(self, work)
         self.assigned = None
@@ -209,35 +235,21 @@ class Worker:
 
     # -- one item
 
-    async def _run_item(self, work: Work) -> None:
-        """Run one item and report it. Barrier: whatever the item raises is caught here."""
-        self._begin(work)
-        try:
-            value = await self
-        except BaseException as error:
-            followers = self._end(work)
-            report(self.pwq, work, followers, error)
-            self._step_began = self._now()
-        else:
-            followers = self._end(work)
-            if followers is not None:
-                followers.returned(work, value)
-
     def _begin(self, work: Work) -> None:
         """Open the books of a run: from here on the item is not pending but running."""
-        assert work._pwq is not None
-        assert work._colour is not None
-        assert work._context is not None
+        pwq, colour, context = work._pwq, work._colour, work._context
+        assert pwq is not None and colour is not None and context is not None  # noqa: PT018 - one test for three
         self.work = work
-        self.pwq, self._colour, self._context = work._pwq, work._colour, work._context
-        self._followers, work._followers = work._followers, None
+        self.pwq, self._colour, self._context = pwq, colour, context
         work._colour = work._context = None
-        work._pending = Pending.NOT
+        if work._followers is not None:
+            self._followers, work._followers = work._followers, None
+        work._pending = _NOT
         work._worker = self
         work._runs += 1
-        self.pwq.started += 1
+        pwq.started += 1
         if self.parked:
-            self.pwq.parked += 1
+            pwq.parked += 1
         if self._instruments.execute_start is not None:
             self._instruments.tell_execute_start(work, self)
         if self.pwq.backlog is not None:
@@ -246,8 +258,8 @@ class Worker:
     def _end(self, work: Work) -> Followers | None:
         """Close the books of a run: place, slot and colour; its followers are to be told in the same stretch."""
         pwq = self.pwq
-        if self._coro is not None:
-            self._leave_coro(self._coro)
+        if self.coro is not None:
+            self._leave_coro(self.coro)
         now = self._now()
         seconds, self._step_began = now - self._step_began, now  # the next item's first step begins here
         pwq.cpu_time += seconds
@@ -262,30 +274,56 @@ class Worker:
             self.pool.finishing += 1
         self.work = work._worker = None
         self._context = self._home  # an idle worker keeps nothing alive
-        had_slot = not self.parked
-        if had_slot:
-            self.pool.occupied -= 1
-        else:
-            self.parked = self.adoptable = False
-            self.activated = True
-            self.pool.parked -= 1
-            pwq.parked -= 1
         pwq.completed += 1
-        pwq.run_ended(work, had_slot=had_slot)
-        pwq.wq.colours.finished(self._colour)
-        followers, self._followers = self._followers, None
+        pwq.in_flight -= 1
+        if self.parked:
+            self._end_parked(work, pwq)
+        else:
+            self.pool.occupied -= 1
+            if work._pending is _COLLIDED:
+                pwq.succeed(work, had_slot=True)
+            else:
+                pwq.nr_active -= 1
+                if pwq.inactive:
+                    pwq.promote()
+        colour = self._colour
+        colour.in_flight -= 1
+        if not colour.in_flight:
+            pwq.wq.colours.emptied()
+        followers = self._followers
+        if followers is not None:
+            self._followers = None
         return followers
+
+    def _end_parked(self, work: Work, pwq: PoolWorkqueue) -> None:
+        """It ends without slot and place."""
+        self.parked = self.adoptable = False
+        self.activated = True
+        self.pool.parked -= 1
+        pwq.parked -= 1
+        if work._pending is _COLLIDED:
+            pwq.succeed(work, had_slot=False)
+
+    def _failed(self, work: Work, error: BaseException) -> None:
+        """Close the books of a run that raised, then report that."""
+        followers = self._end(work)
+        if isinstance(error, StopIteration):  # a plain function's: it must not pass for the end of a coroutine
+            bug = RuntimeError(f"{work!r} raised StopIteration")
+            bug.__cause__ = error
+            error = bug
+        report(self.pwq, work, followers, error)
+        self._step_began = self._now()
 
     def restart_step(self) -> None:
         """What has passed until now was not the item's doing."""
         self._step_began = self._now()
 
-    def _leave_coro(self, coro: ItemCoroutine) -> None:
+    def _leave_coro(self, coro: object) -> None:
         self.task.context = self._home
-        self._coro = None
+        self.coro = None
         if getattr(coro, "cr_frame", None) is not None:
-            # Ctrl-C struck in the one bytecode between the item's yield and the return of `resume`.
-            coro.close()
+            # Ctrl-C struck before the item's first step, or between its yield and the return of `begin` or `resume`.
+            cast("ItemCoroutine", coro).close()
 
     def interrupt(self, reason: str | None) -> None:
         """Cancel the run under way."""
@@ -327,40 +365,29 @@ class Worker:
     def __iter__(self) -> Self:
         return self
 
-    def __next__(self) -> object:
-        """The first step of an item; StopIteration carries its value if it has no second one."""
-        if self._coro is not None:
-            return self.send(None)
-        message = self._context.run(self._first_step)
+    def _suspended(self) -> None:
+        """The item's first step has ended in an await."""
         self.task.context = self._context
         self._yielded = True
         self._step_ended()
-        if self._watched and message is not YIELD:
+        if self._watched and self.message is not YIELD:
             self.pool.fell_asleep(self)
         elif self.pool.worklist:
             self.pool.kick(more=WAKE_UPS_ON_BLOCK)
-        return message
 
-    def _first_step(self) -> object:
-        assert self.work is not None
-        try:
-            work = self.work
-            result = call(work._fn, *work._args) if not self.cpu_intensive else begin_cpu_intensive(self, work)
-        except StopIteration as error:
-            raise RuntimeError(f"{self.work!r} raised StopIteration") from error
-        if type(result) is not CoroutineType and not isinstance(result, Coroutine):
-            refuse_other_awaitables(self.work, result)
-            raise StopIteration(result)
-        self._coro = coro = cast("ItemCoroutine", result)
-        return resume(coro, None)
+    def __next__(self) -> object:
+        """What the first step said to the loop; and every later step to which the loop has nothing to say."""
+        if self.message is not None:
+            message, self.message = self.message, None
+            return message
+        return self.send(None)
 
     def send(self, value: object) -> object:
         """Every later step."""
-        assert self._coro is not None
         self._step_began = self._now()
         if self.asleep:  # not if an instrument is the sensor: it has said so before this step
             self.pool.woke_up(self)
-        message = resume(self._coro, value)
+        message = resume(self.coro, value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         self._step_ended()
         if self._watched and message is not YIELD:
             self.pool.fell_asleep(self)
@@ -375,24 +402,24 @@ class Worker:
 
     def throw(self, error: BaseException) -> object:
         """Part of the protocol of awaitables; Trio itself never throws."""
-        if self._coro is None:
+        if self.coro is None:
             raise error
-        return self._coro.throw(error)
+        return cast("ItemCoroutine", self.coro).throw(error)
 
     def close(self) -> None:
         """Part of the protocol of awaitables: the loop was abandoned."""
-        if self._coro is not None:
-            self._coro.close()
+        if self.coro is not None:
+            cast("ItemCoroutine", self.coro).close()
 
     @property
     def cr_frame(self) -> FrameType | None:
         """The item's frame, so that `trio.lowlevel.Task.iter_await_frames` shows the whole stack."""
-        return getattr(self._coro, "cr_frame", None)
+        return getattr(self.coro, "cr_frame", None)
 
     @property
     def cr_await(self) -> object:
         """What the item waits for; see `cr_frame`."""
-        return getattr(self._coro, "cr_await", None)
+        return getattr(self.coro, "cr_await", None)
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} {self.work or 'idle'}>"
