@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from types import CoroutineType
-from typing import Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from trio.lowlevel import disable_ki_protection
+
+if TYPE_CHECKING:
+    from ktrio.workqueue._driver import Driver
 
 ItemCoroutine: TypeAlias = Coroutine[object, object, object]
 
 SUSPENDED: Final = object()
 """What `begin` gives if the item has not ended: its driver has the coroutine and what that said to the loop."""
-
-
-class Driver(Protocol):
-    """Who drives an item's coroutine."""
-
-    coro: object
-    message: object
 
 
 @disable_ki_protection

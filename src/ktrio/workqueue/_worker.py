@@ -21,14 +21,13 @@ frame.
 
 from __future__ import annotations
 
-from collections.abc import Generator
 from contextvars import Context
-from types import FrameType
-from typing import TYPE_CHECKING, Final, Self, cast, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 import trio
 from trio.lowlevel import Abort, enable_ki_protection
 
+from ktrio.workqueue._driver import Driver
 from ktrio.workqueue._followers import Followers
 from ktrio.workqueue._hogs import step_was_long
 from ktrio.workqueue._outcome import refuse_other_awaitables, report
@@ -51,7 +50,7 @@ _COLLIDED: Final = Pending.COLLIDED
 
 
 @final
-class Worker:
+class Worker(Driver):
     """A task of a pool's nursery, and the awaitable that drives the item it runs.
 
     Legend: I set once · T only by the worker's own task · S changed only in one synchronous stretch.
@@ -77,12 +76,10 @@ class Worker:
         "adoptable",
         "asleep",
         "assigned",
-        "coro",
         "counted",
         "cpu_intensive",
         "dying",
         "idle_since",
-        "message",
         "name",
         "parked",
         "pool",
@@ -99,6 +96,7 @@ class Worker:
     _scope: trio.CancelScope  # T
 
     def __init__(self, pool: Pool, number: int) -> None:
+        super().__init__()
         self.pool = pool  # I
         self.name = f"kworker/{'' if pool.is_bound else 'u'}{pool.cpu}:{number}{'H' if pool.is_highpri else ''}"  # I
         self._watched = pool.is_bound and not pool.supervisor.uses_instrument  # I: by the trampoline
@@ -116,8 +114,6 @@ class Worker:
         self.idle_since = 0.0  # T
         self.activated = True  # S: its run has had a slot; not yet if it started parked
         self.adoptable = False  # S: started parked, and no `parked()` has adopted that yet
-        self.coro: object = None  # T: the item's coroutine, from the moment that there is one until it ends
-        self.message: object = None  # T: what its first step said to the loop, until that is told
         self._followers: Followers | None = None  # S: of the queueing it runs
         self._interrupted = False  # S
         self._burst = 0  # T: items since the loop last had its turn
@@ -357,13 +353,7 @@ class Worker:
             if self._instruments.activate_work is not None and self.work is not None:
                 self._instruments.tell_activate_work(self.work, self.pwq, self)
 
-    # -- the awaitable: Trio's sends go to the item's coroutine
-
-    def __await__(self) -> Generator[object, object, object]:
-        return cast("Generator[object, object, object]", self)  # it has what `await` uses of one
-
-    def __iter__(self) -> Self:
-        return self
+    # -- the steps of an item that awaits: see `ktrio.workqueue._driver`
 
     def _suspended(self) -> None:
         """The item's first step has ended in an await."""
@@ -374,13 +364,6 @@ class Worker:
             self.pool.fell_asleep(self)
         elif self.pool.worklist:
             self.pool.kick(more=WAKE_UPS_ON_BLOCK)
-
-    def __next__(self) -> object:
-        """What the first step said to the loop; and every later step to which the loop has nothing to say."""
-        if self.message is not None:
-            message, self.message = self.message, None
-            return message
-        return self.send(None)
 
     def send(self, value: object) -> object:
         """Every later step."""
@@ -399,27 +382,6 @@ class Worker:
         self.pwq.cpu_time += seconds
         if seconds > self._hog_after and self.work is not None:
             step_was_long(self, self.work, seconds, is_last=False)
-
-    def throw(self, error: BaseException) -> object:
-        """Part of the protocol of awaitables; Trio itself never throws."""
-        if self.coro is None:
-            raise error
-        return cast("ItemCoroutine", self.coro).throw(error)
-
-    def close(self) -> None:
-        """Part of the protocol of awaitables: the loop was abandoned."""
-        if self.coro is not None:
-            cast("ItemCoroutine", self.coro).close()
-
-    @property
-    def cr_frame(self) -> FrameType | None:
-        """The item's frame, so that `trio.lowlevel.Task.iter_await_frames` shows the whole stack."""
-        return getattr(self.coro, "cr_frame", None)
-
-    @property
-    def cr_await(self) -> object:
-        """What the item waits for; see `cr_frame`."""
-        return getattr(self.coro, "cr_await", None)
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} {self.work or 'idle'}>"
