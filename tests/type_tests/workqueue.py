@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import assert_type
 
-from ktrio import DelayedWork, PeriodicWork, Work, Workqueue
+from ktrio import DelayedWork, PeriodicWork, Supervisor, Work, Workqueue
+from ktrio.workqueue import Rate
 
 
 async def count(text: str, *, base: int = 10) -> int:
@@ -42,6 +43,13 @@ async def periodic(wq: Workqueue) -> None:
     assert_type(wq.queue_periodic_work(again, 60, first_delay=0.5), bool)
     wq.queue_work(again)
     note(again, ValueError())
+
+
+def limits(supervisor: Supervisor) -> None:
+    wq = supervisor.alloc_workqueue("rated", rate=Rate(600, per=60, burst=5))
+    wq.set_rate(None)
+    assert_type(wq.rate, Rate | None)
+    assert_type(Work(count, "1", timeout=2.5), Work[int])
 
 
 # Without parameters it is an item with any result, also for whoever checks strictly.

@@ -22,6 +22,7 @@ from ktrio.workqueue._attrs import (
     WQ_MAX_ACTIVE,
     WQ_UNBOUND,
     OnError,
+    Rate,
     WorkqueueFlags,
 )
 from ktrio.workqueue._delayed import DelayedWork
@@ -71,6 +72,7 @@ __all__ = [
     "PeriodicWork",
     "PoolStatistics",
     "PwqStatistics",
+    "Rate",
     "Supervisor",
     "SupervisorClosedError",
     "SupervisorStatistics",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Literal, TypeAlias, final
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ __all__ = [
     "WQ_MAX_ACTIVE",
     "WQ_UNBOUND",
     "OnError",
+    "Rate",
     "WorkqueueAttrs",
     "WorkqueueFlags",
 ]
@@ -66,6 +68,39 @@ class WorkqueueAttrs:
             raise ValueError(
                 f"workqueue {self.name!r}: on_error must be 'raise', 'store' or a callable, not {self.on_error!r}"
             )
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How many items of a queue may start in a time: `starts` in each `per` seconds, and `burst` of them at once.
+
+    ``Rate(10)`` is ten a second, one every 0.1 s. ``Rate(600, per=60, burst=20)`` is ten a second in the long run; but
+    after two seconds without any, twenty at once.
+
+    ValueError if `starts` or `per` is not positive, or infinite, or `burst` below 1.
+    """
+
+    starts: float
+    """How many items may start in `per` seconds, in the long run."""
+    per: float = 1.0
+    """Seconds."""
+    burst: int = 1
+    """How many may start at once, if none has for long enough: so many tokens the bucket holds."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.starts < inf or not 0 < self.per < inf:
+            raise ValueError(f"a rate needs positive starts and seconds, not {self.starts!r} per {self.per!r} s")
+        if self.burst < 1:
+            raise ValueError(f"the burst of a rate must be at least 1, not {self.burst!r}")
+
+    @property
+    def interval(self) -> float:
+        """Seconds from one start to the next, in the long run."""
+        return self.per / self.starts
+
+    def __str__(self) -> str:
+        return f"{self.starts:g} per {self.per:g} s"
 
 
 def effective_max_active(max_active: int) -> int:

@@ -92,3 +92,23 @@ def next_tick(first: float, interval: float, now: float) -> int:
         return 0
     tick = int((now - first) // interval) + 1
     return tick + (first + tick * interval <= now)  # a quotient may come out a little too small
+
+
+def next_start(full_at: float, interval: float, burst: int) -> float:
+    """From when on may an item of a queue with a rate start? Asked at each activation.
+
+    Its bucket has a token more every `interval` seconds, and `burst` of them, as many as it holds, at `full_at`. A time
+    and not a count of tokens: what the timer is set to is exactly what is compared when it fires, whatever is rounded.
+    """
+    return full_at - (burst - 1) * interval
+
+
+def full_after_start(full_at: float, interval: float, now: float) -> float:
+    """When is the bucket full again, if an item starts now? Asked when one does."""
+    return max(full_at, now) + interval
+
+
+def full_after_change(full_at: float, now: float, interval_before: float, interval: float, burst: int) -> float:
+    """When is it full, if its rate changes now? The tokens that it lacks are the same, or it would be a way around."""
+    lacking = max(0.0, full_at - now) / interval_before
+    return now + min(lacking, burst) * interval

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ktrio.workqueue._backlog import Backlog
     from ktrio.workqueue._pool import Pool
     from ktrio.workqueue._queue import Workqueue
+    from ktrio.workqueue._rate import RateLimit
 
 __all__ = ["PoolWorkqueue"]
 
@@ -55,6 +56,8 @@ class PoolWorkqueue:
         "overshoot",
         "parked",
         "pool",
+        "rate",
+        "returners",
         "started",
         "timed_out",
         "wq",
@@ -64,10 +67,12 @@ class PoolWorkqueue:
         self.wq = wq  # I
         self.pool = pool  # I
         self.backlog: Backlog | None = None  # S: the queue's, if it has a limit
+        self.rate: RateLimit | None = None  # S: the queue's, if it has one
         self.instruments = pool.supervisor.instruments  # I
         self.is_cpu_intensive = pool.is_bound and WQ_CPU_INTENSIVE in wq.flags  # I: its items never count in nr_running
         self.nr_active = 0  # S: slots taken
         self.inactive: OrderedDict[Work | ReturnToken, None] = OrderedDict()  # S: oldest first
+        self.returners: OrderedDict[ReturnToken, None] = OrderedDict()  # S: the tokens in `inactive`
         self.in_flight = 0  # S: accepted, not finished
         self.parked = 0  # S
         self.started = self.completed = self.failed = self.cancelled = self.overshoot = 0  # S
@@ -84,7 +89,11 @@ class PoolWorkqueue:
         elif parked:
             work._pending = _ASSIGNED
             self.pool.assign(work)
-        elif not self.inactive and self.nr_active < self.wq.max_active:  # `has_slot`, and nobody in line
+        elif (
+            not self.inactive
+            and self.nr_active < self.wq.max_active  # `has_slot`, and nobody in line
+            and (self.rate is None or self.rate.take(self))
+        ):
             self.nr_active += 1
             work._pending = _ACTIVE
             self.pool.add(work)
@@ -104,8 +113,11 @@ class PoolWorkqueue:
     def promote(self) -> None:
         """Let the first in line have what slots there are (kernel: ``pwq_activate_first_inactive``)."""
         while self.inactive and has_slot(self.nr_active, self.wq.max_active):
+            if self.rate is not None and not self._rate_admits(self.rate):
+                return
             first, _ = self.inactive.popitem(last=False)
             if type(first) is ReturnToken:
+                del self.returners[first]
                 self.nr_active += 1
                 first.has_slot = True
                 self.pool.add(first)
@@ -114,6 +126,16 @@ class PoolWorkqueue:
             else:
                 self.nr_active += 1
                 self._activate(first)
+
+    def _rate_admits(self, rate: RateLimit) -> bool:
+        """May the first in line go? If the rate holds it up, the first returner comes forward: that has started."""
+        first = next(iter(self.inactive))
+        if type(first) is ReturnToken or first._worker is not None or rate.take(self):
+            return True
+        if not self.returners:
+            return False
+        self.inactive.move_to_end(next(iter(self.returners)), last=False)
+        return True
 
     def release_slot(self) -> None:
         """Give up one slot and promote (kernel: ``pwq_dec_nr_active``)."""
@@ -128,9 +150,9 @@ class PoolWorkqueue:
             if had_slot:
                 self.release_slot()
             self.pool.assign(work)
-        elif had_slot and self.nr_active <= self.wq.max_active:
+        elif had_slot and self.nr_active <= self.wq.max_active and (self.rate is None or self.rate.take(self)):
             self._activate(work)
-        else:  # nothing to inherit, or over the limit: first in line, it was queued before the others
+        else:  # nothing to inherit, over the limit, or no token: first in line, it was queued before the others
             self.nr_active -= had_slot
             work._pending = _INACTIVE
             self.inactive[work] = None
@@ -149,6 +171,8 @@ class PoolWorkqueue:
         work._pending = _NOT
         if where is Pending.INACTIVE:
             del self.inactive[work]
+            if self.rate is not None and not self.inactive:
+                self.rate.leave(self)
         elif where is Pending.ACTIVE:
             self.pool.remove(work)
             self.release_slot()
@@ -157,8 +181,11 @@ class PoolWorkqueue:
         self.in_flight -= 1
 
     def take_slot_nowait(self) -> bool:
-        """A parked item comes back: take a slot if one is free and nobody is in line (P2)."""
-        if self.inactive or not has_slot(self.nr_active, self.wq.max_active):
+        """A parked item comes back: take a slot if one is free and nobody is in line (P2).
+
+        Who is in line although a slot is free waits for the rate, and that is no line for who has started.
+        """
+        if (self.inactive and self.rate is None) or not has_slot(self.nr_active, self.wq.max_active):
             return False
         self.nr_active += 1
         return True
@@ -170,7 +197,7 @@ class PoolWorkqueue:
             self.pool.worklist[token] = None
             self.pool.returners += 1
         else:
-            self.inactive[token] = None
+            self.inactive[token] = self.returners[token] = None
         return token
 
     def leave_line(self, token: ReturnToken) -> None:
@@ -178,7 +205,7 @@ class PoolWorkqueue:
         if token.has_slot:
             self.pool.remove(token)
         else:
-            del self.inactive[token]
+            del self.inactive[token], self.returners[token]
 
     def statistics(self) -> PwqStatistics:
         """The counts of this moment."""

@@ -21,6 +21,7 @@ from ktrio.workqueue._outcome import discarded
 from ktrio.workqueue._parking import enclosing_workers, parked_while_waiting
 from ktrio.workqueue._periodic import Periodic
 from ktrio.workqueue._pwq import PoolWorkqueue
+from ktrio.workqueue._rate import RateLimit
 from ktrio.workqueue._result import Caller, Store
 from ktrio.workqueue._statistics import WorkqueueStatistics, workqueue_statistics
 from ktrio.workqueue._timed import TimedQueueing
@@ -63,6 +64,7 @@ class Workqueue(TimedQueueing):
         self.periodic = Periodic(self, supervisor)  # I; its content S
         self._store = Store(attrs.name) if attrs.on_error == "store" else None  # I; its content S
         self._backlog = Backlog(self, self._pwqs, max_pending)  # I; its content S
+        self.rate_limit = RateLimit(self, supervisor, self._pwqs)  # I; its content S
 
     @property
     def name(self) -> str:
@@ -358,7 +360,8 @@ class Workqueue(TimedQueueing):
         now = self.statistics()
         state = " destroyed" if now.destroyed else " draining" if now.draining else ""
         per_cpu = f" x {self.cpus}" if self.cpus > 1 else ""
+        rate = f" rate={now.rate}" if now.rate is not None else ""
         return (
             f"<Workqueue {self.name!r} active={now.nr_active}/{self.max_active}{per_cpu} inactive={now.inactive} "
-            f"parked={now.parked}{state}>"
+            f"parked={now.parked}{rate}{state}>"
         )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
-    from ktrio.workqueue._attrs import WorkqueueFlags
+    from ktrio.workqueue._attrs import Rate, WorkqueueFlags
     from ktrio.workqueue._queue import Workqueue
 
 __all__ = [
@@ -104,6 +104,10 @@ class WorkqueueStatistics:
     """Queueings withdrawn before they began, ever."""
     failed: int
     """Runs that ended with an error, ever."""
+    rate: Rate | None
+    """How many items may start in a time; None: no limit."""
+    throttled: int
+    """How often a first in line had to wait for the rate, ever."""
     timed_out: int
     """Runs cancelled because they took longer than their item's `timeout`, ever."""
     cm_wakeups: int
@@ -219,6 +223,8 @@ def workqueue_statistics(wq: Workqueue) -> WorkqueueStatistics:
         completed=completed,
         cancelled=sum(pwq.cancelled for pwq in pwqs),
         failed=sum(pwq.failed for pwq in pwqs),
+        rate=wq.rate,
+        throttled=wq.rate_limit.throttled,
         timed_out=sum(pwq.timed_out for pwq in pwqs),
         cm_wakeups=sum(pwq.cm_wakeups for pwq in pwqs),
         cpu_intensive=sum(pwq.cpu_intensive for pwq in pwqs),

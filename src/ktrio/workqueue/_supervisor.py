@@ -16,7 +16,7 @@ from typing import Final, Literal, NamedTuple, NoReturn, cast, final
 import trio
 from trio.lowlevel import enable_ki_protection
 
-from ktrio.workqueue._attrs import WQ_HIGHPRI, WQ_UNBOUND, OnError, WorkqueueAttrs, WorkqueueFlags
+from ktrio.workqueue._attrs import WQ_HIGHPRI, WQ_UNBOUND, OnError, Rate, WorkqueueAttrs, WorkqueueFlags
 from ktrio.workqueue._errors import SupervisorClosedError
 from ktrio.workqueue._gate import PATIENT_ROUNDS
 from ktrio.workqueue._hogs import CPU_INTENSIVE_THRESHOLD, Hogs
@@ -200,6 +200,7 @@ class Supervisor:
         on_error: OnError = "raise",
         *,
         max_pending: int = 0,
+        rate: Rate | None = None,
     ) -> Workqueue:
         """Make a workqueue (kernel: ``alloc_workqueue``).
 
@@ -214,9 +215,9 @@ class Supervisor:
             plain function ``(work, error)``: it is called instead, after the books of that run were closed.
             ``"store"``: each item keeps its last outcome, value or error, for `Work.result`. Whoever waits for a result
             when the run ends takes its error, whatever the policy.
-
           max_pending: items that may be pending (accepted, not started) before queueing from outside the queue's own
             items is refused by `Workqueue.queue_work` and waits in `Workqueue.queue_work_wait`; 0 means no limit.
+          rate: how many of its items may start in a time, on all simulated CPUs together; those beyond wait in line.
 
         Raises:
           ValueError: `max_active` or `max_pending` out of range, or an unusable `on_error`.
@@ -227,6 +228,8 @@ class Supervisor:
             raise SupervisorClosedError(f"{self!r} was left: it cannot allocate workqueue {name!r}")
         attrs = WorkqueueAttrs(name=name, flags=WorkqueueFlags(flags), on_error=on_error)
         wq = Workqueue(self, attrs, max_active, max_pending)
+        if rate is not None:
+            wq.set_rate(rate)
         self._workqueues[wq] = None
         return wq
 

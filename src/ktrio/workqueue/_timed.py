@@ -1,7 +1,7 @@
 """What a workqueue does later: the methods of `Workqueue` that concern timers, with their contracts.
 
 A part of that class and nothing by itself; its other methods leave no room for these in one file. The work is done by
-`ktrio.workqueue._delayed` and `ktrio.workqueue._periodic`.
+`ktrio.workqueue._delayed`, `ktrio.workqueue._periodic` and `ktrio.workqueue._rate`.
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 
 from trio.lowlevel import enable_ki_protection
 
+from ktrio.workqueue._attrs import Rate
 from ktrio.workqueue._delayed import Delayed, DelayedWork
 from ktrio.workqueue._periodic import Periodic, PeriodicWork
 
 if TYPE_CHECKING:
     from ktrio.workqueue._pwq import PoolWorkqueue
+    from ktrio.workqueue._rate import RateLimit
 
 __all__ = ["TimedQueueing"]
 
@@ -24,6 +26,7 @@ class TimedQueueing:
 
     delayed: Delayed
     periodic: Periodic
+    rate_limit: RateLimit
 
     def pwq_of(self, cpu: int) -> PoolWorkqueue:
         """Its share of that simulated CPU."""
@@ -81,6 +84,19 @@ class TimedQueueing:
           and whatever `queue_work` raises.
         """
         return self.periodic.queue(pwork, interval, first_delay)
+
+    @property
+    def rate(self) -> Rate | None:
+        """How many of its items may start in a time, on all its simulated CPUs together; None: no limit."""
+        return self.rate_limit.rate
+
+    @enable_ki_protection
+    def set_rate(self, rate: Rate | None) -> None:
+        """Change how many items may start in a time; None: no limit. TypeError if it is no `Rate`.
+
+        Items that the old rate has held up start as the new one lets them. What was used up of a burst stays used.
+        """
+        self.rate_limit.set(rate)
 
     def cancel_timers(self) -> None:
         """The queue is destroyed, or its supervisor left: nothing is queued later."""
