@@ -129,6 +129,7 @@ def test_what_a_public_module_offers_exists_and_is_documented(name: str) -> None
     [
         ("ktrio", "trio h11 click rich"),
         ("ktrio.http", "trio h11 click rich ktrio.net ktrio.workqueue"),
+        ("ktrio.cli", "rich"),
         ("ktrio.workqueue", "h11 click rich ktrio.net ktrio.http"),
         ("ktrio.net", "h11 click rich ktrio.http ktrio.workqueue"),
     ],

@@ -20,6 +20,7 @@ import trio
 from ktrio.config import CommandSettings
 from ktrio.handlers.files import RootError, files
 from ktrio.instrumentation.access_log import AccessLog
+from ktrio.instrumentation.monitor import DEFAULT_INTERVAL, LEAST_INTERVAL, MOST_INTERVAL, PROTOCOL
 from ktrio.net.addresses import describe, url_of
 from ktrio.net.errors import AddressError, ListenError
 from ktrio.serve import serve_echo, serve_http, serve_monitor
@@ -29,6 +30,10 @@ from ktrio.server.lifecycle import Server, ServerStatistics
 from ktrio.server.signals import forwarding, status_of
 
 __all__ = [
+    "DEFAULT_INTERVAL",
+    "LEAST_INTERVAL",
+    "MOST_INTERVAL",
+    "PROTOCOL",
     "STARTUP_ERRORS",
     "BrokenServerError",
     "ConnectionStatistics",

@@ -24,9 +24,11 @@ BOTH = ["--host", "--port", "--unix", "--fd", "--cpus", "--capacity", "--max-act
 OPTIONS = {
     "serve": [*BOTH, "--head-timeout", "--body-timeout", "--max-requests-per-connection", "--access-log"],
     "echo": BOTH,
+    "top": ["--once", "--json", "--interval", "--version", "--help"],
 }
 DEFAULTS = {"serve": ["127.0.0.1", "8081", "512", "256", "5", "30", "10", "8", "1024", "10000"],
-            "echo": ["127.0.0.1", "12345", "512", "256", "300", "30", "8", "1024"]}  # fmt: skip
+            "echo": ["127.0.0.1", "12345", "512", "256", "300", "30", "8", "1024"],
+            "top": ["1.0"]}  # fmt: skip
 
 CASES = {
     # name: the arguments, and what its line has to name
@@ -191,7 +193,7 @@ def test_every_option_in_the_help_is_explained(warm_start: WarmStart) -> None:
 
 def test_help_of_ktrio_shows_its_commands_and_exit_statuses(warm_start: WarmStart) -> None:
     text = succeeded(warm_start.run("--help"))
-    for shown in ("serve", "echo", "--version", "130", "143"):
+    for shown in ("serve", "echo", "top", "--version", "130", "143"):
         assert shown in text
 
 
@@ -202,7 +204,7 @@ def test_ktrio_without_a_command_shows_what_it_can_do(warm_start: WarmStart) -> 
     assert "Traceback" not in ran.err
 
 
-@pytest.mark.parametrize("command", [(), ("serve",), ("echo",)], ids=["ktrio", "serve", "echo"])
+@pytest.mark.parametrize("command", [(), ("serve",), ("echo",), ("top",)], ids=["ktrio", "serve", "echo", "top"])
 def test_version_is_the_packages_version(warm_start: WarmStart, command: tuple[str, ...]) -> None:
     text = succeeded(warm_start.run(*command, "--version"))
     assert text.split()[:1] == ["ktrio"]

@@ -21,7 +21,7 @@ from ktrio.instrumentation.monitor import (
     PROTOCOL,
     SEND_WITHIN,
     Monitor,
-    plain,
+    as_json,
     wanted_interval,
 )
 from ktrio.testing import MemoryListener, MemoryStream
@@ -111,7 +111,7 @@ async def test_snapshot_is_what_statistics_says_field_by_field(mock_clock: MockC
         assert queue["flags"] == ["WQ_UNBOUND", "WQ_HIGHPRI"]
         assert (queue["running"], queue["inactive"], queue["pending"]) == (6, 4, 4)
         assert len(queue["pwqs"]) == 2
-        assert shown == plain(record)
+        assert shown == json.loads(as_json(record))
         gate.set()
 
 
@@ -327,10 +327,26 @@ async def test_error_of_a_watcher_is_logged_and_ends_that_one_only(mock_clock: M
 
 
 def test_what_json_does_not_know_is_still_shown() -> None:
-    assert plain({"a": float("inf"), "b": (1, 2.5, None, True), 3: WQ_UNBOUND}) == {
-        "a": None,
-        "b": [1, 2.5, None, True],
-        "3": ["WQ_UNBOUND"],
-    }
-    assert plain(WQ_UNBOUND & WQ_HIGHPRI) == []
-    assert plain(len) == str(len)
+    def through(value: object) -> object:
+        return json.loads(as_json(value))
+
+    for bad in ({}, {"bad": float("inf"), "worse": [float("nan"), {"worst": -float("inf")}]}):
+        said = through({"b": (1, 2.5, None, True), 3: WQ_UNBOUND, "s": {1}, **bad})
+        assert said["b"] == [1, 2.5, None, True]
+        assert said["3"] == ["WQ_UNBOUND"]
+        assert said["s"] == [1]
+        assert not bad or (said["bad"], said["worse"]) == (None, [None, {"worst": None}])
+    assert through(WQ_UNBOUND & WQ_HIGHPRI) == []
+    assert through(len) == str(len)
+
+
+def test_record_with_a_number_that_is_not_finite_is_shown_without_it() -> None:
+    @dataclass(frozen=True, slots=True)
+    class Strange:
+        rate: float
+        flags: object
+        inside: object
+
+    assert json.loads(as_json((Strange(float("inf"), WQ_UNBOUND, Strange(1.5, None, ())),))) == [
+        {"rate": None, "flags": ["WQ_UNBOUND"], "inside": {"rate": 1.5, "flags": None, "inside": []}}
+    ]

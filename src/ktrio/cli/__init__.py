@@ -12,6 +12,7 @@ import click
 from ktrio.cli._options import version_option
 from ktrio.cli.echo import echo
 from ktrio.cli.serve import serve
+from ktrio.cli.top import top
 
 # Bad usage or settings, as for every Unix command.
 USAGE_ERROR: Final = 2
@@ -29,12 +30,14 @@ def cli() -> None:
     ends the process. Exit status: 0 all answered, 4 something was cut by the grace, 130 or 143 by a second signal,
     2 wrong usage or settings, 1 anything else.
 
-    Ctrl-\\ (or SIGQUIT) prints a table of the connections, and stops nothing.
+    Ctrl-\\ (or SIGQUIT) prints a table of the connections, and stops nothing. 'ktrio top' watches the workqueues of a
+    server that was started with --monitor.
     """
 
 
 cli.add_command(serve)
 cli.add_command(echo)
+cli.add_command(top)
 
 
 def run(arguments: Sequence[str]) -> int:

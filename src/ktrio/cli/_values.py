@@ -14,8 +14,10 @@ class Seconds(click.ParamType[float]):
 
     name = "seconds"
 
-    def __init__(self, *, zero: bool = False) -> None:
+    def __init__(self, *, zero: bool = False, least: float = 0, most: float | None = None) -> None:
         self._zero = zero  # I: is 0 allowed?
+        self._least = least  # I
+        self._most = A_DAY if most is None else most  # I
 
     def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> float:
         """`value` as a number; fails with what is allowed."""
@@ -23,9 +25,9 @@ class Seconds(click.ParamType[float]):
             seconds = float(str(value))
         except ValueError:
             seconds = math.nan
-        if not (0 <= seconds <= A_DAY) or (seconds == 0 and not self._zero):
-            least = "0" if self._zero else "above 0"
-            self.fail(f"{value!r} is not a number of seconds: give {least} to {A_DAY}, such as 2.5", param, ctx)
+        if not (self._least <= seconds <= self._most) or (seconds == 0 and not self._zero):
+            least = f"{self._least:g}" if self._zero or self._least else "above 0"
+            self.fail(f"{value!r} is not a number of seconds: give {least} to {self._most:g}, such as 2.5", param, ctx)
         return seconds
 
 

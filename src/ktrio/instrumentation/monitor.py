@@ -12,14 +12,13 @@ watches, one task waits for somebody to come.
 
 from __future__ import annotations
 
-import dataclasses
 import enum
 import json
 import logging
 import math
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final, NoReturn, cast, final
 
 import trio
@@ -27,7 +26,15 @@ import trio
 from ktrio import __version__
 from ktrio.workqueue import Supervisor
 
-__all__ = ["DEFAULT_INTERVAL", "MOST_WATCHERS", "PROTOCOL", "Monitor", "wanted_interval"]
+__all__ = [
+    "DEFAULT_INTERVAL",
+    "LEAST_INTERVAL",
+    "MOST_INTERVAL",
+    "MOST_WATCHERS",
+    "PROTOCOL",
+    "Monitor",
+    "wanted_interval",
+]
 
 log = logging.getLogger("ktrio.monitor")
 
@@ -45,6 +52,8 @@ SEND_WITHIN: Final = 5.0
 """Seconds in which a watcher has to take a snapshot that the socket has no room for."""
 ACCEPT_PAUSE: Final = 1.0
 """Seconds until accepting is tried again when it failed: no descriptor was free, most likely."""
+MOST_OF_A_TURN: Final = 0.0005
+"""Seconds of the loop that are taken at once to write a snapshot."""
 MOST_OF_A_LINE: Final = 1024
 """Bytes of a watcher's line."""
 
@@ -65,24 +74,48 @@ def wanted_interval(line: bytes) -> float:
     return float(value)
 
 
-def plain(value: object) -> object:
-    """A record of statistics as JSON has it: an object; flags are the list of their names, what is not finite is null.
+def _field_names(value: object) -> tuple[str, ...]:
+    """The fields of a record; none of anything else."""
+    return tuple(getattr(type(value), "__dataclass_fields__", ()))
+
+
+def _plain(value: object) -> object:
+    """What JSON has in place of a `value` that it lacks; what is inside may be of the same kind."""
+    names = _field_names(value)
+    if names:
+        return {name: getattr(value, name) for name in names}
+    if isinstance(value, enum.Flag):
+        return [each.name for each in value]
+    if isinstance(value, set | frozenset):
+        return list(cast("set[object]", value))
+    return str(value)
+
+
+_encode: Final = json.JSONEncoder(default=_plain, allow_nan=False).encode
+
+
+def as_json(value: object) -> str:
+    """Statistics as JSON: records are objects, flags the list of their names, a number that is not finite is null.
 
     It knows no field by name, so that a new counter is in the snapshot from its first day.
     """
-    if value is None or isinstance(value, bool | int | str):
-        return value
+    try:
+        return _encode(value)
+    except ValueError:  # a number that is not finite, somewhere
+        return _encode(_finite(value))
+
+
+def _finite(value: object) -> object:
+    """A copy with None for each number that is not finite."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
-    if isinstance(value, enum.Flag):
-        return [each.name for each in value]
-    if isinstance(value, tuple | list | frozenset | set):
-        return [plain(each) for each in cast("tuple[object, ...]", value)]
     if isinstance(value, Mapping):
-        return {str(name): plain(each) for name, each in cast("Mapping[object, object]", value).items()}
-    if dataclasses.is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-    return str(value)
+        return {str(name): _finite(each) for name, each in cast("Mapping[object, object]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in cast("Sequence[object]", value)]
+    if _field_names(value):
+        return _finite(_plain(value))
+    return value
 
 
 @final
@@ -155,20 +188,23 @@ class Monitor:
                 await trio.sleep_until(sent_at + interval)
 
     async def _snapshot(self) -> bytes:
-        """The statistics of one moment as a line. A checkpoint after each record: there may be many."""
+        """The statistics of one moment as a line. Written in turns of at most `MOST_OF_A_TURN`: there may be much."""
         now = self._supervisor.statistics()
-        texts = {**_head(), "seconds": json.dumps(trio.current_time())}
+        texts = {**_head(), "seconds": as_json(trio.current_time())}
         fields: dict[str, str] = {}
-        for field in dataclasses.fields(now):
-            value: object = getattr(now, field.name)
-            if isinstance(value, tuple):
-                records: list[str] = []
-                for each in cast("tuple[object, ...]", value):
-                    records.append(json.dumps(plain(each)))
+        enough = time.perf_counter() + MOST_OF_A_TURN
+        for name in _field_names(now):
+            value: object = getattr(now, name)
+            if not isinstance(value, tuple):
+                fields[name] = as_json(value)
+                continue
+            records: list[str] = []
+            for each in cast("tuple[object, ...]", value):
+                records.append(as_json(each))
+                if time.perf_counter() > enough:
                     await trio.lowlevel.checkpoint()
-                fields[field.name] = f"[{', '.join(records)}]"
-            else:
-                fields[field.name] = json.dumps(plain(value))
+                    enough = time.perf_counter() + MOST_OF_A_TURN
+            fields[name] = f"[{', '.join(records)}]"
         texts["supervisor"] = _object(fields)
         return f"{_object(texts)}\n".encode()
 
@@ -176,15 +212,15 @@ class Monitor:
 def _head() -> dict[str, str]:
     """How every line begins: whose it is."""
     return {
-        "ktrio": json.dumps(__version__),
-        "protocol": json.dumps(PROTOCOL),
-        "pid": json.dumps(os.getpid()),
-        "timestamp": json.dumps(time.time()),
+        "ktrio": as_json(__version__),
+        "protocol": as_json(PROTOCOL),
+        "pid": as_json(os.getpid()),
+        "timestamp": as_json(time.time()),
     }
 
 
 def _error(text: str) -> bytes:
-    return f"{_object({**_head(), 'error': json.dumps(text)})}\n".encode()
+    return f"{_object({**_head(), 'error': as_json(text)})}\n".encode()
 
 
 def _object(fields: Mapping[str, str]) -> str:
