@@ -11,7 +11,7 @@ import trio
 import trio.lowlevel
 from trio.testing import wait_all_tasks_blocked
 
-from ktrio.workqueue import DeadlockError, Supervisor, Work, Workqueue, open_supervisor
+from ktrio.workqueue import DeadlockError, Supervisor, Work, Workqueue, open_supervisor, parked
 from ktrio.workqueue._waits import NURSERY_END
 from tests.workqueue.conftest import KIND_NAMES, KINDS, Kind, assert_at_zero, open_with
 
@@ -202,6 +202,81 @@ async def test_behind_a_child_that_keeps_the_slot_is_certain(kind: Kind) -> None
         ((_, text),) = cast.caught
         assert "<Work a running> waits in <Work behind inactive on 'qa'>.flush() for <Work a running>" in text
         assert behind.statistics().runs == 1
+
+
+async def test_waiting_for_a_parked_item_while_holding_the_slot_it_needs_is_certain(kind: Kind) -> None:
+    """The deadlock that parking brings: `a` parks, `b` takes the slot, and its child task waits for `a`."""
+    async with open_with(kind[1])() as supervisor:
+        wq = supervisor.alloc_workqueue("one slot", kind[0], max_active=1)
+        caught: list[str] = []
+
+        async def parks() -> None:
+            try:
+                async with parked():
+                    await trio.sleep(5)
+            except DeadlockError as error:
+                caught.append(str(error))
+
+        first = Work(parks, name="a")
+        wq.queue_work(first)
+        wq.queue_work(Work(in_child(first.flush), name="b"))
+        await wq.flush()
+        await assert_at_zero(supervisor, wq)
+        assert wq.statistics().overshoot == 1  # P4: it came back with that error
+        (text,) = caught
+        assert text == (
+            "certain deadlock: <Work a parked> waits in its return from parked() for <Work b running>, "
+            "which waits in <Work a parked>.flush()"
+        )
+
+
+async def test_the_same_the_other_way_round_raises_in_who_waits(kind: Kind) -> None:
+    """`a` stands in line for the slot of `b` already when the child task of `b` begins to wait for it."""
+    async with open_with(kind[1])() as supervisor:
+        wq = supervisor.alloc_workqueue("one slot", kind[0], max_active=1)
+        caught: list[str] = []
+
+        async def parks() -> None:
+            async with parked():
+                await trio.sleep(1)
+
+        async def waits() -> None:
+            try:
+                await first.flush()
+            except DeadlockError as error:
+                caught.append(str(error))
+
+        first = Work(parks, name="a")
+        wq.queue_work(first)
+
+        async def later() -> None:
+            await trio.sleep(2)
+            await in_child(waits)()
+
+        wq.queue_work(Work(later, name="b"))
+        await wq.flush()
+        await assert_at_zero(supervisor, wq)
+        assert len(caught) == 1
+
+
+async def test_the_same_for_a_place_in_the_pool_is_certain(kind: Kind) -> None:
+    async with open_with(kind[1])(capacity=1) as supervisor:
+        wq = supervisor.alloc_workqueue("one place", kind[0])
+        caught: list[str] = []
+
+        async def parks() -> None:
+            try:
+                async with parked():
+                    await trio.sleep(5)
+            except DeadlockError as error:
+                caught.append(str(error))
+
+        first = Work(parks, name="a")
+        wq.queue_work(first)
+        wq.queue_work(Work(in_child(first.flush), name="b"))
+        await wq.flush()
+        await assert_at_zero(supervisor, wq)
+        assert len(caught) == 1
 
 
 # -- and what is not certain

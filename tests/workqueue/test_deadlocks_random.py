@@ -13,7 +13,16 @@ import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ktrio.workqueue import WQ_UNBOUND, DeadlockError, Work, Workqueue, WorkqueueFlags, open_supervisor
+from ktrio.workqueue import (
+    WQ_UNBOUND,
+    DeadlockError,
+    ParkingError,
+    Work,
+    Workqueue,
+    WorkqueueFlags,
+    open_supervisor,
+    parked,
+)
 from tests.workqueue.conftest import run_bounded
 
 ITEMS = 4
@@ -39,9 +48,10 @@ class Program:
     scripts: tuple[tuple[Step, ...], ...]
 
 
+MAX_ACTIVES = (0, 1, 2)
 OWN_STYLES = ("own",)
 STYLES = ("own", "own", "child", "children", "deadline", "cancelled by its item")
-WAYS = ("flush", "cancel_sync", "wq.flush", "wq.drain", "run", "again and flush")
+WAYS = ("flush", "cancel_sync", "wq.flush", "wq.drain", "run", "again and flush", "park")
 
 
 def programs(styles: tuple[str, ...], max_actives: tuple[int, ...]) -> st.SearchStrategy[Program]:
@@ -98,9 +108,19 @@ class Run:
             if step.way == "again and flush":
                 self.wqs[queue].queue_work(work)
             return work.flush
+        if step.way == "park":
+            return self.park
         if step.way == "run":
             return lambda: self.wqs[queue].run(self.works[number].flush)
         return None if own == queue else self.wqs[queue].flush if step.way == "wq.flush" else self.wqs[queue].drain
+
+    @staticmethod
+    async def park() -> None:
+        try:
+            async with parked():
+                await trio.sleep(2.5)
+        except ParkingError:
+            pass  # not the item's own task
 
     async def in_style(self, style: str, wait: Callable[[], Awaitable[object]]) -> None:
         async def noted() -> None:
@@ -129,7 +149,7 @@ def outcome(program: Program, *, detect: bool) -> Run:
     if detect:
         run_bounded(run.main)
     else:
-        with patch("ktrio.workqueue._waits.is_waited_for", lambda _run: False):
+        with patch("ktrio.workqueue._waits.is_waited_for", lambda _run, keeps_slot: False):
             run_bounded(run.main)
     return run
 
@@ -138,27 +158,27 @@ HEALTH = list(HealthCheck)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=HEALTH)
-@given(program=programs(OWN_STYLES, (0,)))
+@given(program=programs(OWN_STYLES, MAX_ACTIVES))
 def test_waits_of_items_raise_if_and_only_if_they_would_hang(program: Program) -> None:
     check_own(program)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=HEALTH)
-@given(program=programs(STYLES, (0, 1, 2)))
+@given(program=programs(STYLES, MAX_ACTIVES))
 def test_what_raises_would_hang(program: Program) -> None:
     check_any(program)
 
 
 @pytest.mark.exhaustive
 @settings(max_examples=2500, deadline=None, suppress_health_check=HEALTH)
-@given(program=programs(OWN_STYLES, (0,)))
+@given(program=programs(OWN_STYLES, MAX_ACTIVES))
 def test_waits_of_items_raise_if_and_only_if_they_would_hang_at_length(program: Program) -> None:
     check_own(program)
 
 
 @pytest.mark.exhaustive
 @settings(max_examples=2500, deadline=None, suppress_health_check=HEALTH)
-@given(program=programs(STYLES, (0, 1, 2)))
+@given(program=programs(STYLES, MAX_ACTIVES))
 def test_what_raises_would_hang_at_length(program: Program) -> None:
     check_any(program)
 

@@ -25,6 +25,7 @@ from ktrio.workqueue._attrs import (
     Rate,
     WorkqueueFlags,
 )
+from ktrio.workqueue._current import current_work
 from ktrio.workqueue._delayed import DelayedWork
 from ktrio.workqueue._errors import (
     BacklogFullError,
@@ -38,7 +39,7 @@ from ktrio.workqueue._errors import (
     WorkqueueError,
 )
 from ktrio.workqueue._instruments import WorkEvent, WorkqueueInstrument
-from ktrio.workqueue._parking import Parking, current_work, parked
+from ktrio.workqueue._parking import Parking, parked
 from ktrio.workqueue._periodic import PeriodicWork
 from ktrio.workqueue._queue import Workqueue
 from ktrio.workqueue._statistics import (

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, final
 import trio
 from trio.lowlevel import Abort, enable_ki_protection
 
+from ktrio.workqueue._current import enclosing_workers
 from ktrio.workqueue._errors import BacklogFullError, SupervisorClosedError, WorkqueueError
 from ktrio.workqueue._followers import Followers, Watcher
-from ktrio.workqueue._parking import enclosing_workers, parked_while_waiting
+from ktrio.workqueue._parking import parked_while_waiting
 from ktrio.workqueue._policy import has_room
 from ktrio.workqueue._result import Caller, Outcome
 

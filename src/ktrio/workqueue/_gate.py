@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Final, final
 
 import trio
 
+from ktrio.workqueue._current import enclosing_workers
 from ktrio.workqueue._errors import DestroyedError, DrainingError, SupervisorClosedError
-from ktrio.workqueue._parking import enclosing_workers
 
 if TYPE_CHECKING:
     from ktrio.workqueue._queue import Workqueue

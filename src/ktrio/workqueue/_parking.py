@@ -21,71 +21,25 @@ P9  Parking that *insists* (``parked(insist=True)``) comes back without asking, 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar, final
 
 import trio
 from trio.lowlevel import Abort, enable_ki_protection
 
-from ktrio.workqueue._errors import ParkingError
+from ktrio.workqueue._current import current_work, own_worker
+from ktrio.workqueue._errors import DeadlockError, ParkingError
 from ktrio.workqueue._policy import has_place
+from ktrio.workqueue._waits import Wait
 
 if TYPE_CHECKING:
-    from ktrio.workqueue._work import Work
     from ktrio.workqueue._worker import Worker
 
-__all__ = ["Parking", "ReturnToken", "current_work", "enclosing_workers", "parked", "parked_while_waiting"]
+__all__ = ["Parking", "ReturnToken", "parked", "parked_while_waiting"]
 
 T = TypeVar("T")
-
-# The workers of this run of the loop by task: how `parked` and `current_work` find their item without a supervisor at
-# hand. A RunVar, so nothing outlives the run; a worker enters itself when it begins and leaves when it ends.
-_workers: trio.lowlevel.RunVar[dict[trio.lowlevel.Task, Worker]] = trio.lowlevel.RunVar("ktrio workers")
-
-
-def workers_of_this_run() -> dict[trio.lowlevel.Task, Worker]:
-    """The table of workers by task; only `Worker.run` changes it."""
-    try:
-        return _workers.get()
-    except LookupError:
-        table: dict[trio.lowlevel.Task, Worker] = {}
-        _workers.set(table)
-        return table
-
-
-def enclosing_workers(task: trio.lowlevel.Task | None = None) -> Iterator[Worker]:
-    """The workers whose items the calling task (or `task`) belongs to, innermost first; none outside items.
-
-    Walks up the task tree, so child tasks of an item count as inside it, and no context variable is paid per item.
-    """
-    if task is None:
-        try:
-            task = trio.lowlevel.current_task()
-        except RuntimeError:  # not in a task: a callback of the loop
-            return
-    table = workers_of_this_run()
-    while task is not None and table:
-        worker = table.get(task)
-        if worker is not None and worker.work is not None:
-            yield worker
-        task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
-
-
-def current_work() -> Work | None:
-    """The item that the calling task runs or was started by; None outside items (kernel: ``current_work``)."""
-    for worker in enclosing_workers():
-        return worker.work
-    return None
-
-
-def _own_worker() -> Worker | None:
-    """The worker that the calling task is, if it is running an item."""
-    try:
-        worker = workers_of_this_run().get(trio.lowlevel.current_task())
-    except RuntimeError:
-        return None
-    return worker if worker is not None and worker.work is not None else None
 
 
 @final
@@ -192,7 +146,13 @@ async def _wait_for_return(worker: Worker) -> None:
         _force_return(worker, has_slot=token.has_slot)  # P4: whoever is cancelled while waiting to come back is back
         return Abort.SUCCEEDED
 
-    await trio.lowlevel.wait_task_rescheduled(abort)
+    try:
+        wait = Wait("parked", worker.pwq.wq, token)
+    except DeadlockError:
+        abort(None)
+        raise
+    worker.task.custom_sleep_data = token
+    await wait.sleep(partial(trio.lowlevel.wait_task_rescheduled, abort))
 
 
 def parked(*, insist: bool = False) -> Parking:
@@ -205,7 +165,7 @@ def parked(*, insist: bool = False) -> Parking:
     Raises:
       ParkingError: outside an item, in a task that an item started, or (on entering) while already parked.
     """
-    worker = _own_worker()
+    worker = own_worker()
     if worker is not None:
         return Parking(worker, insists=insist)
     if (work := current_work()) is not None:
@@ -213,10 +173,15 @@ def parked(*, insist: bool = False) -> Parking:
     raise ParkingError("parked() was called outside an item: only an item on a workqueue can be parked")
 
 
-async def parked_while_waiting(wait: Callable[[], Awaitable[T]]) -> T:
-    """``await wait()``, parked if the caller is an item: who waits for others must not hold what they need."""
-    worker = _own_worker()
+async def parked_while_waiting(sleep: Callable[[], Awaitable[T]], wait: Wait | None = None) -> T:
+    """``await sleep()``, parked if the caller is an item: who waits for others must not hold what they need.
+
+    With `wait` it is in the books as long as it sleeps.
+    """
+    if wait is not None:
+        sleep = partial(wait.sleep, sleep)
+    worker = own_worker()
     if worker is None or worker.parked:
-        return await wait()
+        return await sleep()
     async with Parking(worker):
-        return await wait()
+        return await sleep()

@@ -13,12 +13,13 @@ from trio.lowlevel import Task, current_trio_token, enable_ki_protection
 
 from ktrio.workqueue._attrs import WorkqueueAttrs, WorkqueueFlags, effective_max_active
 from ktrio.workqueue._backlog import Backlog
+from ktrio.workqueue._current import enclosing_workers
 from ktrio.workqueue._delayed import Delayed
 from ktrio.workqueue._errors import BacklogFullError, BusyError, DeadlockError, SupervisorClosedError
 from ktrio.workqueue._flush import ColourLine
 from ktrio.workqueue._gate import Gate
 from ktrio.workqueue._outcome import discarded
-from ktrio.workqueue._parking import enclosing_workers, parked_while_waiting
+from ktrio.workqueue._parking import parked_while_waiting
 from ktrio.workqueue._periodic import Periodic
 from ktrio.workqueue._pwq import PoolWorkqueue
 from ktrio.workqueue._rate import RateLimit
@@ -56,6 +57,7 @@ class Workqueue(TimedQueueing):
         self.max_active = effective_max_active(max_active)  # S, by set_max_active; read only for users
         self.colours = ColourLine()  # I
         self.waits: dict[trio.lowlevel.Task, Wait] = {}  # S: of tasks inside its items, for others
+        self.returns: dict[trio.lowlevel.Task, Wait] = {}  # S: of its items, from `parked`
         self._instruments = supervisor.instruments  # I
         self._pwqs = tuple(PoolWorkqueue(self, pool) for pool in supervisor.pools_for(attrs.flags))  # I
         self._deal = cycle(self._pwqs)  # S: round robin for queueings from outside
@@ -80,6 +82,11 @@ class Workqueue(TimedQueueing):
     def supervisor(self) -> Supervisor:
         """The supervisor that it was allocated from."""
         return self._supervisor
+
+    @property
+    def pwqs(self) -> tuple[PoolWorkqueue, ...]:
+        """Its share of each pool, one for each simulated CPU."""
+        return self._pwqs
 
     @property
     def cpus(self) -> int:
@@ -211,7 +218,7 @@ class Workqueue(TimedQueueing):
         if colour is None:
             await trio.lowlevel.checkpoint()
         else:
-            await Wait(what, self, colour).sleep(colour.lot().park)
+            await parked_while_waiting(colour.lot().park, Wait(what, self, colour))
 
     @enable_ki_protection
     async def drain(self) -> None:
@@ -288,7 +295,7 @@ class Workqueue(TimedQueueing):
         except DeadlockError:
             work.cancel()
             raise
-        return await wait.sleep(caller.wait)
+        return await parked_while_waiting(caller.wait, wait)
 
     # -- the rest
 

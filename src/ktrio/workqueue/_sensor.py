@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, final
 
 import trio
 
-from ktrio.workqueue._parking import workers_of_this_run
+from ktrio.workqueue._current import workers_of_this_run
 
 if TYPE_CHECKING:
     from ktrio.workqueue._supervisor import Supervisor

@@ -17,11 +17,12 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ktrio.workqueue._attrs import WQ_HIGHPRI, WQ_UNBOUND, OnError, Rate, WorkqueueAttrs, WorkqueueFlags
+from ktrio.workqueue._current import current_work, workers_of_this_run
+from ktrio.workqueue._dump import dump
 from ktrio.workqueue._errors import SupervisorClosedError
 from ktrio.workqueue._gate import PATIENT_ROUNDS
 from ktrio.workqueue._hogs import CPU_INTENSIVE_THRESHOLD, Hogs
 from ktrio.workqueue._instruments import Instruments, WorkqueueInstrument
-from ktrio.workqueue._parking import current_work
 from ktrio.workqueue._pool import Pool
 from ktrio.workqueue._queue import Workqueue
 from ktrio.workqueue._result import Caller
@@ -75,6 +76,7 @@ class Supervisor:
         self.hogs = Hogs(cpu_intensive_threshold)  # I
         self.thread_limiter = thread_limiter(thread_limit)  # I
         self.instruments = Instruments()  # I
+        self.workers = workers_of_this_run()  # I: those of all supervisors of the run
         self.token = trio.lowlevel.current_trio_token()  # I: of the loop that runs it
         self.capacity = capacity  # I
         self.cpus = cpus  # I
@@ -150,6 +152,11 @@ class Supervisor:
     def pools(self) -> tuple[Pool, ...]:
         """All pools there are: the normal ones, unbound and then bound, and the high-priority ones likewise."""
         return tuple(pool for kind in sorted(self._pools) for pool in self._pools[kind])
+
+    @property
+    def all_workqueues(self) -> tuple[Workqueue, ...]:
+        """Its queues, in the order of their allocation; destroyed ones are gone."""
+        return tuple(self._workqueues)
 
     def pools_for(self, flags: WorkqueueFlags) -> tuple[Pool, ...]:
         """The pools of a queue with these flags, one for each simulated CPU; made when first wanted."""
@@ -270,6 +277,14 @@ class Supervisor:
                 wq.name,
                 PATIENT_ROUNDS + 1,
             )
+
+    def dump(self) -> str:
+        """Everything there is, for people: queues, items with their stacks, pools (kernel: ``show_all_workqueues``).
+
+        Plain function; may be called whatever the state, and from other threads, where it may be a little wrong. Lists
+        are cut off: it has a bounded length for each queue and pool. The text is not an interface.
+        """
+        return dump(self)
 
     def statistics(self) -> SupervisorStatistics:
         """The counts of this moment."""

@@ -16,7 +16,7 @@ from typing import cast, final
 
 import trio
 
-from ktrio.workqueue._parking import enclosing_workers
+from ktrio.workqueue._current import enclosing_workers
 from ktrio.workqueue._unprotected import ItemCoroutine
 
 __all__ = ["TimeLimit"]

@@ -12,6 +12,8 @@ as it lasts. The last wait that closes a certain cycle raises DeadlockError at o
   before it is stuck, or because every slot is held by a run that is stuck. A run that waits has parked, and holds no
   slot; but one whose child task waits does, and in an ordered queue every run does (P7).
 * A wait for a queue is stuck if one of the runs that it waits for is.
+* A return from `parked` is stuck as a queueing is that cannot begin. This is the one deadlock that parking brings: a
+  child task waits for a parked item, while its own item holds the slot that this one needs to come back.
 * A wait that has a deadline, any but those around the whole supervisor, is not stuck: it will end, and then its item
   goes on.
 
@@ -28,19 +30,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast, final
 
 import trio
 from trio.lowlevel import Task, enable_ki_protection
 
+from ktrio.workqueue._current import enclosing_workers
 from ktrio.workqueue._errors import DeadlockError
-from ktrio.workqueue._parking import enclosing_workers, parked_while_waiting
 
 if TYPE_CHECKING:
     from types import CodeType
 
     from ktrio.workqueue._flush import Colour
+    from ktrio.workqueue._parking import ReturnToken
+    from ktrio.workqueue._pwq import PoolWorkqueue
     from ktrio.workqueue._queue import Workqueue
     from ktrio.workqueue._work import Work
     from ktrio.workqueue._worker import Worker
@@ -64,15 +67,19 @@ NURSERY_END: Final = _code_of_nursery_end()
 
 @final
 class Wait:
-    """One wait for an item or a queue. All attributes: I.
+    """One wait of a task inside an item: for another item, for a queue, or for its return from `parked`.
 
     Made when it is about to begin, by the task that waits: raises DeadlockError if it could never end.
+    All attributes: I.
     """
 
-    __slots__ = ("deadline", "on", "task", "until", "what", "worker")
+    __slots__ = ("_books", "deadline", "on", "task", "until", "what", "worker")
 
-    def __init__(self, what: str, on: Work | Workqueue, until: int | Colour) -> None:
-        """`until`: the number of the run, if `on` is an item; the colour, if it is a queue. `what` is for messages."""
+    def __init__(self, what: str, on: Work | Workqueue, until: int | Colour | ReturnToken) -> None:
+        """`until`: the number of the run, if `on` is an item; the colour, if it is a queue. `what` is for messages.
+
+        Of a return: the token, which stands in line already, and its queue.
+        """
         self.what = what
         self.on = on
         self.until = until
@@ -81,32 +88,29 @@ class Wait:
             return
         self.task = trio.lowlevel.current_task()
         self.deadline = trio.current_effective_deadline()
-        if is_waited_for(self.worker):
-            waits = self.worker.pwq.wq.waits
-            waits[self.task] = self
+        wq = self.worker.pwq.wq
+        self._books = wq.returns if what == "parked" else wq.waits
+        if is_waited_for(self.worker, keeps_slot=not self.worker.parked and self.task is not self.worker.task):
+            self._books[self.task] = self
             try:
                 refuse_certain_deadlock(self)
             finally:
-                del waits[self.task]
+                del self._books[self.task]
 
     @enable_ki_protection
     async def sleep(self, sleep: Callable[[], Awaitable[T]]) -> T:
-        """``await sleep()``, in the books and, if the caller is an item, parked.
+        """``await sleep()``, in the books.
 
         What sleeps sets `custom_sleep_data` of its task, as `trio.lowlevel.ParkingLot` does: Trio clears that when the
         task is scheduled, so it tells a task that waits from one that is about to go on.
         """
         if self.worker is None:
             return await sleep()
-        return await parked_while_waiting(partial(self._in_the_books, self.worker.pwq.wq.waits, sleep))
-
-    @enable_ki_protection
-    async def _in_the_books(self, waits: dict[Task, Wait], sleep: Callable[[], Awaitable[T]]) -> T:
-        waits[self.task] = self
+        self._books[self.task] = self
         try:
             return await sleep()
         finally:
-            del waits[self.task]
+            del self._books[self.task]
 
     @property
     def has_deadline(self) -> bool:
@@ -118,14 +122,19 @@ class Wait:
         """Each of these alone would make this wait stuck."""
         if isinstance(self.until, int):
             yield from _reasons_of_item(cast("Work", self.on), self.until)
-        else:
-            wq = cast("Workqueue", self.on)
-            for run in _runs_in_waits(wq):
-                if wq.colours.covers(self.until, run.colour):
-                    yield frozenset({run})
+            return
+        wq = cast("Workqueue", self.on)
+        if self.what == "parked":
+            assert self.worker is not None
+            yield from _reasons_of_line(cast("ReturnToken", self.until), self.worker.pwq)
+            return
+        colour = cast("Colour", self.until)
+        for run in _runs(wq.waits) | _runs(wq.returns):
+            if wq.colours.covers(colour, run._colour):
+                yield frozenset({run})
 
     def __repr__(self) -> str:
-        return f"{self.on!r}.{self.what}()"
+        return "its return from parked()" if self.what == "parked" else f"{self.on!r}.{self.what}()"
 
 
 def _reasons_of_item(work: Work, number: int) -> Iterator[Reason]:
@@ -134,26 +143,40 @@ def _reasons_of_item(work: Work, number: int) -> Iterator[Reason]:
         # It is that run; or the one before it, and the queueing waited for begins after that.
         if number - work._runs in (0, 1):
             yield frozenset({worker})
-    elif pwq is not None and work in pwq.inactive and number == work._runs + 1:
-        holders = frozenset(run for run in _runs_in_waits(pwq.wq) if run.pwq is pwq and _keeps_slot(run))
-        if len(holders) == pwq.nr_active >= pwq.wq.max_active:
+    elif pwq is not None and number == work._runs + 1:
+        yield from _reasons_of_line(work, pwq)
+
+
+def _reasons_of_line(entry: Work | ReturnToken, pwq: PoolWorkqueue) -> Iterator[Reason]:
+    """Who stands in line for a slot, or with one for a place: stuck if those who have them all are."""
+    if entry in pwq.inactive:
+        holders = frozenset(run for run in _runs(pwq.wq.waits) if run.pwq is pwq and _keeps_slot(run))
+        if holders and len(holders) == pwq.nr_active >= pwq.wq.max_active:
+            yield holders
+    elif entry in pwq.pool.worklist:
+        pool = pwq.pool
+        waits = [wq.waits for wq in pool.supervisor.all_workqueues]
+        holders = frozenset(run for each in waits for run in _runs(each) if run.pool is pool and _keeps_slot(run))
+        if len(holders) == pool.occupied >= pool.capacity:
             yield holders
 
 
-def _runs_in_waits(wq: Workqueue) -> set[Worker]:
-    return {wait.worker for wait in wq.waits.values() if wait.worker is not None}
+def _runs(waits: dict[Task, Wait]) -> set[Worker]:
+    return {wait.worker for wait in waits.values() if wait.worker is not None}
 
 
 def _keeps_slot(run: Worker) -> bool:
-    """Does it hold a slot, and will it while it waits? It parks if its own task waits."""
+    """Does it hold a slot and a place, and will it while it waits? It parks if its own task waits."""
     return not run.parked and run.task not in run.pwq.wq.waits
 
 
-def is_waited_for(run: Worker) -> bool:
+def is_waited_for(run: Worker, *, keeps_slot: bool) -> bool:
     """May anybody wait for this run, directly or not? Asked before the search, to spare it."""
     work, pwq = run.work, run.pwq
     assert work is not None
-    return run.has_followers or work._followers is not None or pwq.wq.colours.is_flushed or bool(pwq.inactive)
+    if run._followers is not None or work._followers is not None or pwq.wq.colours.is_flushed:
+        return True
+    return keeps_slot and bool(pwq.inactive or pwq.pool.worklist)
 
 
 def refuse_own_wait(on: Work | Workqueue, what: str) -> None:
@@ -236,12 +259,11 @@ class _Graph:
     def _waits_of(self, run: Worker) -> list[Wait] | None:
         """What its tasks wait for; None if one of them may do something else."""
         found: list[Wait] = []
-        books = run.pwq.wq.waits
+        wq = run.pwq.wq
         for task in _tasks_of(run):
-            if task is self._beginning.task:
-                wait: Wait | None = self._beginning
-            else:
-                wait = books.get(task) if task.custom_sleep_data is not None else None
+            wait = wq.waits.get(task) or wq.returns.get(task)
+            if task is not self._beginning.task and task.custom_sleep_data is None:
+                wait = None  # it is about to go on
             if wait is not None and not wait.has_deadline:
                 found.append(wait)
             elif wait is not None or not _waits_for_children(task):

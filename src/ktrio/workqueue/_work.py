@@ -26,6 +26,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ktrio.workqueue._followers import Followers
+from ktrio.workqueue._parking import parked_while_waiting
 from ktrio.workqueue._result import Caller, Kept, kept_outcome
 from ktrio.workqueue._statistics import WorkStatistics
 from ktrio.workqueue._timeout import TimeLimit
@@ -178,7 +179,7 @@ class Work(Generic[T_co]):
         if followers is None:
             await trio.lowlevel.checkpoint()
             return False
-        await Wait("flush", self, self._last_run()).sleep(followers.lot().park)
+        await parked_while_waiting(followers.lot().park, Wait("flush", self, self._last_run()))
         return True
 
     @enable_ki_protection
@@ -205,7 +206,7 @@ class Work(Generic[T_co]):
         wait = Wait("result", self, self._last_run())
         caller = Caller(self, followers)
         followers.add(caller)
-        return cast("T_co", await wait.sleep(caller.wait))
+        return cast("T_co", await parked_while_waiting(caller.wait, wait))
 
     def followers(self) -> Followers:
         """Those who follow the pending queueing, or the one that is just being accepted."""
@@ -260,7 +261,7 @@ class Work(Generic[T_co]):
             if worker is None or wait is None:
                 await trio.lowlevel.checkpoint()
             else:
-                await wait.sleep(worker.followers().lot().park)
+                await parked_while_waiting(worker.followers().lot().park, wait)
         finally:
             self._cancelling -= 1
         return was_pending

@@ -27,11 +27,11 @@ from typing import TYPE_CHECKING, Final, cast, final
 import trio
 from trio.lowlevel import Abort, enable_ki_protection
 
+from ktrio.workqueue._current import workers_of_this_run
 from ktrio.workqueue._driver import Driver
 from ktrio.workqueue._followers import Followers
 from ktrio.workqueue._hogs import step_was_long
 from ktrio.workqueue._outcome import refuse_other_awaitables, report
-from ktrio.workqueue._parking import workers_of_this_run
 from ktrio.workqueue._policy import WAKE_UPS_ON_BLOCK, YIELD_AFTER_ITEMS, YIELD_AFTER_SECONDS
 from ktrio.workqueue._sensor import YIELD
 from ktrio.workqueue._threads import begin_cpu_intensive
@@ -57,6 +57,7 @@ class Worker(Driver):
     """
 
     __slots__ = (
+        "_began",
         "_burst",
         "_burst_began",
         "_clock",
@@ -119,6 +120,7 @@ class Worker(Driver):
         self._burst = 0  # T: items since the loop last had its turn
         self._burst_began = 0.0  # T, by `_now`
         self._step_began = 0.0  # T, by `_now`
+        self._began = 0.0  # T, by `_now`: the run that has had its first step
         self._yielded = False  # T: the item gave the loop its turn
 
     # -- the worker's life
@@ -326,16 +328,6 @@ class Worker(Driver):
         self._interrupted = True
         self._scope.cancel(reason=reason)
 
-    @property
-    def has_followers(self) -> bool:
-        """Does anybody wait for the end of the run under way?"""
-        return self._followers is not None
-
-    @property
-    def colour(self) -> Colour:
-        """Of the queueing that it runs."""
-        return self._colour
-
     def followers(self) -> Followers:
         """Those who follow the run under way."""
         if self._followers is None:
@@ -359,6 +351,7 @@ class Worker(Driver):
         """The item's first step has ended in an await."""
         self.task.context = self._context
         self._yielded = True
+        self._began = self._step_began
         self._step_ended()
         if self._watched and self.message is not YIELD:
             self.pool.fell_asleep(self)
@@ -382,6 +375,12 @@ class Worker(Driver):
         self.pwq.cpu_time += seconds
         if seconds > self._hog_after and self.work is not None:
             step_was_long(self, self.work, seconds, is_last=False)
+
+    @property
+    def age(self) -> float:
+        """Seconds since the run under way began."""
+        is_in_first_step = self.task.context is not self._context
+        return self._now() - (self._step_began if is_in_first_step else self._began)
 
     def __repr__(self) -> str:
         return f"<Worker {self.name} {self.work or 'idle'}>"
