@@ -22,7 +22,7 @@ spare workers hold no place. So there are never more workers than capacity + par
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, cast, final
 
 import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
@@ -66,12 +66,12 @@ class Pool:
         self.idle_timeout = idle_timeout  # I, seconds
         self.worklist: OrderedDict[Work | ReturnToken, None] = OrderedDict()  # S: oldest first
         self.returners = 0  # S: tokens in the worklist
-        self.idle: OrderedDict[Worker, None] = OrderedDict()  # S: longest idle first
+        self.idle: dict[Worker, None] = {}  # S: longest idle first
         self.nr_workers = 0  # S
         self.nr_running = 0  # S: always 0 if unbound
         self.finishing = 0  # S: of those counted, who have ended an item and will ask for the next
         self.doubts = 0  # S: how often a block under a cancelled scope, which may be none, found work waiting
-        self._doubts_settled = 0  # S: those whose workers have had a turn since
+        self.doubts_settled = 0  # S: those whose workers have had a turn since
         self.starting = 0  # S
         self.occupied = 0  # S
         self.parked = 0  # S
@@ -110,10 +110,15 @@ class Pool:
         self.worklist[entry] = None
         if type(entry) is ReturnToken:
             self.returners += 1
-        if not has_place(self.occupied, self.capacity):
+        if self.occupied >= self.capacity:  # not `has_place`
             self.at_capacity += 1
-        elif self.returners or not self.starting:
+        elif self.returners:
             self.kick()
+        elif not self.starting:
+            if self.is_bound or not self.idle or self._nursery is None:
+                self.kick()
+            else:  # what `kick` comes to then
+                self._wake_or_create()
 
     def remove(self, entry: Work | ReturnToken) -> None:
         """Take an item or a token out of the worklist, wherever it stands."""
@@ -187,6 +192,11 @@ class Pool:
 
     def take(self, worker: Worker) -> Work | None:
         """The next item for a worker that asks, with its place taken; None: nothing to do, or it may not start."""
+        if not (self.is_bound or self.gated or self.returners):  # what the rest comes to then
+            if not self.worklist or self.occupied >= self.capacity:
+                return None
+            self.occupied += 1
+            return cast("Work", self.worklist.popitem(last=False)[0])
         may_run = not self.is_bound or self._may_run(worker)
         if self.gated and (self.ending or self._seniors_go_first()):
             may_run = False
@@ -279,27 +289,25 @@ class Pool:
         worker.counted = True
         self.nr_running += 1
 
-    @property
-    def is_in_doubt(self) -> bool:
-        """Is it open whether somebody sleeps? Then a worker waits before it asks for an item."""
-        return self._doubts_settled < self.doubts
-
     async def settle_doubts(self) -> None:
-        """Let those who only seemed to sleep have their turn first; meanwhile the worker is still on its way."""
-        while self.is_in_doubt:
+        """It is open whether somebody sleeps: let those who only seemed to have their turn before a worker asks.
+
+        Meanwhile that is still on its way.
+        """
+        while self.doubts_settled < self.doubts:
             doubts = self.doubts
             self.starting += 1
             # Twice: the doubt may be of this very turn, and in the next one Trio shuffles who comes first.
             await trio.lowlevel.cancel_shielded_checkpoint()
             await trio.lowlevel.cancel_shielded_checkpoint()
             self.starting -= 1
-            self._doubts_settled = max(self._doubts_settled, doubts)
+            self.doubts_settled = max(self.doubts_settled, doubts)
 
     # -- workers
 
     def ensure_reserve(self) -> None:
         """A worker is about to start after waking: see that another one is in reserve (kernel: ``manage_workers``)."""
-        if self.ending:
+        if self.idle or self.ending:
             return
         if not may_start_working(len(self.idle), self.starting) and has_place(self.occupied, self.capacity):
             self._create_worker()
@@ -325,7 +333,7 @@ class Pool:
     def enter_idle(self, worker: Worker) -> None:
         """A worker found nothing to do (kernel: ``worker_enter_idle``)."""
         self.idle[worker] = None
-        if self._too_many():
+        if len(self.idle) > 2 and self._too_many():
             self._crowded.unpark_all()
 
     def _too_many(self) -> bool:
@@ -335,11 +343,11 @@ class Pool:
         """Cull whoever has been idle too long, oldest first, until few enough are left (kernel: ``idle_cull_fn``)."""
         while self._too_many():
             oldest = next(iter(self.idle))
-            due = oldest.idle_since + self.idle_timeout
-            if trio.current_time() >= due:
+            left = oldest.idle_since + self.idle_timeout - self.supervisor.hogs.now()
+            if left <= 0:
                 self._retire(oldest)
             else:
-                await trio.sleep_until(due)
+                await trio.sleep(left)
 
     def _retire(self, worker: Worker) -> None:
         """End an idle worker. It stops counting now, else it would pass for a busy one and end the culling early."""

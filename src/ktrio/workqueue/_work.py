@@ -20,7 +20,7 @@ import enum
 import logging
 from collections.abc import Awaitable, Callable
 from contextvars import Context
-from typing import TYPE_CHECKING, Generic, TypeVarTuple, Unpack, cast, overload
+from typing import TYPE_CHECKING, Final, Generic, TypeVarTuple, Unpack, cast, overload
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -62,6 +62,9 @@ class Pending(enum.Enum):
     DELAYED = enum.auto()
 
 
+_NOT: Final = Pending.NOT
+
+
 class Work(Generic[T_co]):
     """A function with its arguments, to be queued as often as wanted (kernel: ``struct work_struct``).
 
@@ -91,6 +94,7 @@ class Work(Generic[T_co]):
         "_fn",
         "_followers",
         "_kept",
+        "_name",
         "_on_discard",
         "_pending",
         "_pwq",
@@ -98,7 +102,6 @@ class Work(Generic[T_co]):
         "_starts_parked",
         "_worker",
         "_worker_to_be",
-        "name",
     )
 
     @overload
@@ -129,13 +132,13 @@ class Work(Generic[T_co]):
     ) -> None:
         if not callable(fn):
             raise TypeError(f"Work needs a function, not {fn!r}: pass Work(fn, *args) instead of Work(fn(*args))")
-        self.name = name or getattr(fn, "__qualname__", None) or repr(fn)  # I
+        self._name = name  # I
         self._fn: Callable[..., object] = fn  # type: ignore[explicit-any]  # I; arguments were checked above
         if timeout is not None:
             self._fn = TimeLimit(fn, timeout)
         self._args: tuple[object, ...] = args  # I
         self._on_discard = on_discard  # I
-        self._pending = Pending.NOT  # S
+        self._pending = _NOT  # S
         self._pwq: PoolWorkqueue | None = None  # S: of the pending queueing
         self._starts_parked = False  # S: of the pending queueing
         self._colour: Colour | None = None  # S: of the pending queueing
@@ -150,6 +153,13 @@ class Work(Generic[T_co]):
     def __init_subclass__(cls) -> None:
         if cls.__module__.rpartition(".")[0] != __package__:
             raise TypeError(f"{cls.__qualname__}: Work cannot be subclassed, give it a function of yours")
+
+    @property
+    def name(self) -> str:
+        """For messages: what it was given, or its function's qualified name."""
+        # Made when it is wanted: most items run without anybody asking.
+        fn = self._fn.fn if isinstance(self._fn, TimeLimit) else self._fn
+        return self._name or getattr(fn, "__qualname__", None) or repr(fn)
 
     @property
     def is_pending(self) -> bool:

@@ -60,7 +60,6 @@ class Worker(Driver):
         "_began",
         "_burst",
         "_burst_began",
-        "_clock",
         "_colour",
         "_context",
         "_followers",
@@ -102,8 +101,7 @@ class Worker(Driver):
         self.name = f"kworker/{'' if pool.is_bound else 'u'}{pool.cpu}:{number}{'H' if pool.is_highpri else ''}"  # I
         self._watched = pool.is_bound and not pool.supervisor.uses_instrument  # I: by the trampoline
         self._instruments = pool.supervisor.instruments  # I
-        self._clock = trio.lowlevel.current_clock().current_time  # I
-        self._now = pool.supervisor.hogs.now  # I: for steps; not the time of `_clock`
+        self._now = pool.supervisor.hogs.now  # I: the clock of steps, which is not the run's
         self._hog_after = pool.supervisor.hogs.threshold  # I, seconds
         self.work: Work | None = None  # T: the item it runs
         self.assigned: Work | None = None  # S: an item chosen for it that starts parked
@@ -112,7 +110,7 @@ class Worker(Driver):
         self.counted = False  # S: in nr_running while it is awake
         self.cpu_intensive = False  # S: its run does not count
         self.asleep = False  # S: blocked inside an item of a bound pool
-        self.idle_since = 0.0  # T
+        self.idle_since = 0.0  # T, by `_now`
         self.activated = True  # S: its run has had a slot; not yet if it started parked
         self.adoptable = False  # S: started parked, and no `parked()` has adopted that yet
         self._followers: Followers | None = None  # S: of the queueing it runs
@@ -156,21 +154,25 @@ class Worker(Driver):
         pool = self.pool
         fresh = True  # nothing run yet since waking: the moment to see to the reserve
         while not self._interrupted:
-            if (fresh or self._watched) and pool.is_in_doubt and self.assigned is None:
+            if (fresh or self._watched) and pool.doubts_settled < pool.doubts and self.assigned is None:
                 await pool.settle_doubts()
                 self._step_began = self._now()
             if self.counted:
                 pool.finishing -= 1
             work = pool.take(self) if self.assigned is None else self._take_assigned(self.assigned)
             if work is None:
-                pool.count_out(self)
-                if pool.is_held:
+                if pool.is_bound:
+                    pool.count_out(self)
+                if pool.seniors and pool.is_held:
                     await self._yield()
                     continue
                 value = followers = None  # an idle worker keeps nothing alive
-                await self._idle()
+                self.idle_since = self._step_began
+                pool.enter_idle(self)
+                await trio.lowlevel.wait_task_rescheduled(self._abort_idle)
                 if self.dying:
                     return
+                self._arrived()
                 fresh = True
                 continue
             if fresh and not self.parked:
@@ -211,13 +213,6 @@ class Worker(Driver):
         self.activated = False
         self.pool.parked += 1
         return work
-
-    async def _idle(self) -> None:
-        self.idle_since = self._clock()
-        self.pool.enter_idle(self)
-        await trio.lowlevel.wait_task_rescheduled(self._abort_idle)
-        if not self.dying:
-            self._arrived()
 
     def _abort_idle(self, _raise_cancel: object) -> Abort:
         del self.pool.idle[self]
