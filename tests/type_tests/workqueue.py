@@ -24,6 +24,12 @@ async def results(wq: Workqueue) -> None:
     assert_type(await later.result(), int)
     assert_type(await at_once.result(), int)
     assert_type(await wq.run(count, "1"), int)
+    assert_type(await wq.map(count, ["1"]), list[int])
+    assert_type(await wq.map(length, ["1"]), list[int])
+    async with wq.open_group() as group:
+        assert_type(group.queue_work(later), bool)
+        assert_type(await group.queue_work_wait(later), bool)
+    assert_type(await wq.queue_work_wait(later), bool)
     wq.queue_work(later)
 
 

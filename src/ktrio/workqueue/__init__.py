@@ -33,11 +33,13 @@ from ktrio.workqueue._errors import (
     DeadlockError,
     DestroyedError,
     DrainingError,
+    GroupClosedError,
     NoResultError,
     ParkingError,
     SupervisorClosedError,
     WorkqueueError,
 )
+from ktrio.workqueue._group import WorkGroup
 from ktrio.workqueue._instruments import WorkEvent, WorkqueueInstrument
 from ktrio.workqueue._parking import Parking, parked
 from ktrio.workqueue._periodic import PeriodicWork
@@ -65,6 +67,7 @@ __all__ = [
     "DelayedWork",
     "DestroyedError",
     "DrainingError",
+    "GroupClosedError",
     "HogStatistics",
     "NoResultError",
     "OnError",
@@ -79,6 +82,7 @@ __all__ = [
     "SupervisorStatistics",
     "Work",
     "WorkEvent",
+    "WorkGroup",
     "WorkStatistics",
     "Workqueue",
     "WorkqueueError",

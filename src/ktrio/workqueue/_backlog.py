@@ -108,6 +108,8 @@ class Backlog:
         finally:
             if not accepted:
                 work._followers = None
+        if accepted:
+            watcher.accepted(work)
         return accepted
 
     def _queue(self, work: Work, waiter: RoomWaiter | None) -> bool:

@@ -18,6 +18,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ktrio.workqueue._errors import BusyError, WorkqueueError
+from ktrio.workqueue._outcome import withdrawn
 from ktrio.workqueue._timer import Timer
 from ktrio.workqueue._waits import refuse_own_wait
 from ktrio.workqueue._work import Pending, T_co, Work
@@ -164,7 +165,7 @@ class Delayed:
 
     def _discard(self, work: DelayedWork[object], pwq: PoolWorkqueue) -> None:
         pwq.cancelled += 1
-        self._wq.withdrawn(work)
+        withdrawn(self._wq, work)
 
 
 def _grab(work: DelayedWork[object], pwq: PoolWorkqueue) -> None:

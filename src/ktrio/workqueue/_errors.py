@@ -8,6 +8,7 @@ __all__ = [
     "DeadlockError",
     "DestroyedError",
     "DrainingError",
+    "GroupClosedError",
     "NoResultError",
     "ParkingError",
     "SupervisorClosedError",
@@ -61,6 +62,10 @@ class DeadlockError(WorkqueueError):
 
 class ParkingError(WorkqueueError):
     """The caller's fault: `parked` outside an item, inside `parked`, or in a task that an item started."""
+
+
+class GroupClosedError(WorkqueueError):
+    """The caller's fault: queueing through a group whose block was left, after its last member has ended."""
 
 
 class NoResultError(WorkqueueError):

@@ -10,19 +10,26 @@ has followers of its own. There are two kinds:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol, final
 
+import trio
 from trio.lowlevel import ParkingLot
+
+from ktrio.workqueue._parking import parked_while_waiting
 
 if TYPE_CHECKING:
     from ktrio.workqueue._supervisor import Supervisor
     from ktrio.workqueue._work import Work
 
-__all__ = ["Followers", "Watcher"]
+__all__ = ["Followers", "Watcher", "wait_until_over"]
 
 
 class Watcher(Protocol):
-    """One who is told what became of a queueing, by exactly one of these calls, after the books were closed."""
+    """One who is told what became of a queueing, by exactly one of the last three, after the books were closed."""
+
+    def accepted(self, work: Work) -> None:
+        """The queueing was accepted; it has not begun. (Of those who are there from the beginning.)"""
 
     def returned(self, work: Work, value: object) -> None:
         """The run came to its end."""
@@ -99,3 +106,17 @@ class Followers:
     def _take_watchers(self) -> list[Watcher]:
         watchers, self._watchers = self._watchers, []
         return watchers
+
+
+async def wait_until_over(queueings: Sequence[Followers]) -> None:
+    """Wait until each of these has ended or been withdrawn. Always a checkpoint; an item is parked meanwhile."""
+    if all(followers.is_over for followers in queueings):
+        await trio.lowlevel.checkpoint()
+        return
+
+    async def wait() -> None:
+        for followers in reversed(queueings):  # the last first: when that is over, most often all are
+            if not followers.is_over:
+                await followers.lot().park()
+
+    await parked_while_waiting(wait)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ktrio.workqueue._queue import Workqueue
     from ktrio.workqueue._work import Work
 
-__all__ = ["discarded", "refuse_other_awaitables", "report", "take_out_cancelled"]
+__all__ = ["discarded", "refuse_other_awaitables", "report", "take_out_cancelled", "withdrawn"]
 
 
 def refuse_other_awaitables(work: Work, result: object) -> None:
@@ -77,6 +77,18 @@ def tell_policy(wq: Workqueue, work: Work, error: BaseException) -> None:
         call(policy, work, error)
     except BaseException as second:
         wq.supervisor.fail(second)
+
+
+def withdrawn(wq: Workqueue, work: Work) -> None:
+    """A pending queueing will never run: close its books."""
+    colour, work._colour, work._context = work._colour, None, None
+    followers, work._followers = work._followers, None
+    if colour is not None:
+        wq.colours.finished(colour)
+    if followers is not None:
+        followers.withdrawn(work)
+    wq._backlog.room()
+    discarded(wq, work)
 
 
 def discarded(wq: Workqueue, work: Work) -> None:

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, final
 
 from ktrio.workqueue._attrs import WQ_CPU_INTENSIVE
+from ktrio.workqueue._outcome import withdrawn
 from ktrio.workqueue._parking import ReturnToken
 from ktrio.workqueue._policy import has_slot
 from ktrio.workqueue._statistics import PwqStatistics
@@ -163,7 +164,7 @@ class PoolWorkqueue:
         """Take back a pending queueing: it will never run."""
         self.grab(work)
         self.cancelled += 1
-        self.wq.withdrawn(work)
+        withdrawn(self.wq, work)
 
     def grab(self, work: Work) -> None:
         """Take a pending queueing out of wherever it waits; its colour is the caller's."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager
 from contextvars import Context, copy_context
-from functools import partial
 from itertools import cycle
 from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple, Unpack, final, overload
 
@@ -15,15 +15,16 @@ from ktrio.workqueue._attrs import WorkqueueAttrs, WorkqueueFlags, effective_max
 from ktrio.workqueue._backlog import Backlog
 from ktrio.workqueue._current import enclosing_workers
 from ktrio.workqueue._delayed import Delayed
-from ktrio.workqueue._errors import BacklogFullError, BusyError, DeadlockError, SupervisorClosedError
+from ktrio.workqueue._errors import BusyError
 from ktrio.workqueue._flush import ColourLine
 from ktrio.workqueue._gate import Gate
-from ktrio.workqueue._outcome import discarded
+from ktrio.workqueue._group import WorkGroup, map_items, open_group
 from ktrio.workqueue._parking import parked_while_waiting
 from ktrio.workqueue._periodic import Periodic
 from ktrio.workqueue._pwq import PoolWorkqueue
 from ktrio.workqueue._rate import RateLimit
-from ktrio.workqueue._result import Caller, Store
+from ktrio.workqueue._result import Store
+from ktrio.workqueue._run import run_item
 from ktrio.workqueue._statistics import WorkqueueStatistics, workqueue_statistics
 from ktrio.workqueue._timed import TimedQueueing
 from ktrio.workqueue._waits import Wait, refuse_own_wait
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Workqueue"]
 
+A = TypeVar("A")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
@@ -235,7 +237,7 @@ class Workqueue(TimedQueueing):
     async def _drain(self, what: str) -> None:
         refuse_own_wait(self, what)
         self._gate.draining += 1
-        self.gate_was_shut()
+        self._backlog.recheck_gate()
         try:
             await self._flush(what)
             while self.in_flight:
@@ -281,21 +283,27 @@ class Workqueue(TimedQueueing):
           DestroyedError: somebody else ended the item first: its supervisor was cancelled.
           and whatever `queue_work` raises.
         """
-        await trio.lowlevel.checkpoint_if_cancelled()
-        work = Work(fn, *args)
-        caller = Caller(work, None)
-        try:
-            accepted = self._backlog.queue_watched(work, caller)
-        except BacklogFullError:
-            return await parked_while_waiting(partial(self._backlog.run_when_room, work, caller))
-        if not accepted:
-            raise SupervisorClosedError(f"{self!r} belongs to a supervisor that is being left")
-        try:
-            wait = Wait("run", work, 1)
-        except DeadlockError:
-            work.cancel()
-            raise
-        return await parked_while_waiting(caller.wait, wait)
+        return await run_item(self, Work(fn, *args))
+
+    def open_group(self) -> AbstractAsyncContextManager[WorkGroup]:
+        """``async with wq.open_group() as group:`` waits on leaving for what was queued through `group`, and only that.
+
+        As a nursery: an error, of the block or of a member, cancels the block, withdraws the members that are pending,
+        interrupts and waits for those that run, and leaves in a strict ExceptionGroup. Members' errors do not go to
+        `on_error`. If the block is inside an item, the item is parked while it waits.
+        """
+        return open_group(self)
+
+    @overload
+    async def map(self, fn: Callable[[A], Awaitable[T]], args: Iterable[A]) -> list[T]: ...
+    @overload
+    async def map(self, fn: Callable[[A], T], args: Iterable[A]) -> list[T]: ...
+    async def map(self, fn: Callable[[A], object], args: Iterable[A]) -> object:
+        """The results of `fn` for each of `args`, in their order: a group of items, one for each, as `open_group`.
+
+        Queues as fast as `max_pending` lets it, and takes from `args` no faster.
+        """
+        return await map_items(self, fn, args)
 
     # -- the rest
 
@@ -321,21 +329,6 @@ class Workqueue(TimedQueueing):
         self.max_active = effective_max_active(max_active)
         for pwq in self._pwqs:
             pwq.promote()
-
-    def gate_was_shut(self) -> None:
-        """The queue drains, or its supervisor is being left: those who wait for room may have to learn of it."""
-        self._backlog.recheck_gate()
-
-    def withdrawn(self, work: Work) -> None:
-        """A pending queueing will never run: close its books."""
-        colour, work._colour, work._context = work._colour, None, None
-        followers, work._followers = work._followers, None
-        if colour is not None:
-            self.colours.finished(colour)
-        if followers is not None:
-            followers.withdrawn(work)
-        self._backlog.room()
-        discarded(self, work)
 
     @enable_ki_protection
     def discard_all(self) -> None:

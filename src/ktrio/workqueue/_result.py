@@ -106,6 +106,9 @@ class Caller:
             self._work.cancel()
         return Abort.SUCCEEDED
 
+    def accepted(self, work: Work) -> None:
+        """See `Watcher`."""
+
     def returned(self, work: Work, value: object) -> None:
         """See `Watcher`."""
         self._settle(Outcome(value, None))
@@ -197,6 +200,9 @@ class Store:
         followers = work.followers()
         if not followers.has(self):  # else one that was delayed is queued now
             followers.add(self)
+
+    def accepted(self, work: Work) -> None:
+        """See `Watcher`."""
 
     def returned(self, work: Work, value: object) -> None:
         """See `Watcher`."""

@@ -21,6 +21,7 @@ from ktrio.workqueue._current import current_work, workers_of_this_run
 from ktrio.workqueue._dump import dump
 from ktrio.workqueue._errors import SupervisorClosedError
 from ktrio.workqueue._gate import PATIENT_ROUNDS
+from ktrio.workqueue._group import WorkGroup
 from ktrio.workqueue._hogs import CPU_INTENSIVE_THRESHOLD, Hogs
 from ktrio.workqueue._instruments import Instruments, WorkqueueInstrument
 from ktrio.workqueue._pool import Pool
@@ -91,8 +92,8 @@ class Supervisor:
         self._workqueues: dict[Workqueue, None] = {}  # S: in the order of allocation
         self._nursery: trio.Nursery | None = None  # T: while `own` is inside it
         self._late_errors: list[BaseException] = []  # S: raised by on_discard after the nursery was closed
-        self._unsettled: list[tuple[Caller, str]] = []  # S
-        self._is_cancelled = False  # S: the pools are ending
+        self._unsettled: list[tuple[Caller | WorkGroup, str]] = []  # S
+        self.is_cancelled = False  # S: the pools are ending
         self._refused = 0  # S
         self._warned = False  # S: was the first refusal logged?
         self.timers = Timers(self)  # I; their content S
@@ -192,12 +193,12 @@ class Supervisor:
 
     def pool_ended(self) -> None:
         """A pool's task is on its way out: from now on nothing can be started."""
-        self.leaving = self.refuses_chained = self._is_cancelled = True
+        self.leaving = self.refuses_chained = self.is_cancelled = True
         self._gates_were_shut()
 
     def _gates_were_shut(self) -> None:
         for wq in self._workqueues:
-            wq.gate_was_shut()
+            wq._backlog.recheck_gate()
 
     def alloc_workqueue(
         self,
@@ -231,7 +232,7 @@ class Supervisor:
           SupervisorClosedError: the block was left.
         """
         # Of one that is being cancelled the caller is to meet Cancelled, not this.
-        if self.closed or (self.leaving and not self._is_cancelled):
+        if self.closed or (self.leaving and not self.is_cancelled):
             raise SupervisorClosedError(f"{self!r} was left: it cannot allocate workqueue {name!r}")
         attrs = WorkqueueAttrs(name=name, flags=WorkqueueFlags(flags), on_error=on_error)
         wq = Workqueue(self, attrs, max_active, max_pending)
@@ -262,14 +263,14 @@ class Supervisor:
         else:
             self._nursery.start_soon(_raise, error, name="error of a ktrio item")
 
-    def settle_in_the_end(self, caller: Caller, why: str) -> None:
-        """Tell a caller that waits for a result that its item ended with what ends the supervisor, once it has."""
+    def settle_in_the_end(self, caller: Caller | WorkGroup, why: str) -> None:
+        """Tell whoever waits for an item that it ended with what ends the supervisor, once it has."""
         self._unsettled.append((caller, why))
 
     def log_refused_chain(self, wq: Workqueue) -> None:
         """Count a queueing that returned False because the block is being left; name the first in the log."""
         self._refused += 1
-        if not (self._is_cancelled or self._warned):
+        if not (self.is_cancelled or self._warned):
             self._warned = True
             log.warning(
                 "%r keeps queueing on %r while its supervisor is being left: refused from round %d on",
