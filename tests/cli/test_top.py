@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import os
 import pty
 import re
@@ -120,11 +121,22 @@ class Terminal:
                     return frame
             self.read(until)
 
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        until = time.monotonic() + LIMIT
+        while not condition():
+            self.read(until)
+
+    def wait_stopped(self) -> None:
+        """Wait until a signal has stopped it, and take what it has written before."""
+        _, status = os.waitpid(self._process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        while select.select([self._master], [], [], 0)[0]:
+            self.read(math.inf)
+
     def wait(self) -> int:
         """Its exit status, and all that it has written has been read."""
         until = time.monotonic() + LIMIT
-        while self._process.poll() is None:
-            self.read(until)
+        self.wait_until(lambda: self._process.poll() is not None)
         while select.select([self._master], [], [], 0)[0]:
             self.read(until)
         return self._process.wait()
@@ -218,6 +230,23 @@ def test_pipe_that_nobody_reads_any_more_is_enough_seen(start: Start, served: Pr
                     command=["bash", "-o", "pipefail"], environment={"MONITOR": str(monitor)})  # fmt: skip
     assert program.wait() == 0
     assert len(program.out.lines) == 2
+    assert program.said == ""
+
+
+def test_output_that_cannot_be_written_is_an_error(start: Start, served: Program, monitor: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this machine has no /dev/full")
+    for options in ("--once", "--json"):
+        program = start("-c", f'"$@" top "$MONITOR" {options} > /dev/full', "sh", *KTRIO,
+                        command=["sh"], environment={"MONITOR": str(monitor)})  # fmt: skip
+        assert program.wait() == 2
+        assert program.said.splitlines() == ["ktrio top: cannot write: no space left on device"]
+
+
+def test_output_that_is_closed_is_enough_seen(start: Start, served: Program, monitor: Path) -> None:
+    program = start("-c", '"$@" top "$MONITOR" >&-', "sh", *KTRIO,
+                    command=["sh"], environment={"MONITOR": str(monitor)})  # fmt: skip
+    assert program.wait() == 0
     assert program.said == ""
 
 
@@ -366,6 +395,22 @@ def test_terminal_of_another_size_is_drawn_anew(
     assert program.wait() == 0
 
 
+def test_ctrl_z_gives_the_terminal_back_until_it_is_continued(
+    terminal: Callable[..., Terminal], served: Program, monitor: Path
+) -> None:
+    program = terminal(monitor, "-i", "0.1")
+    program.wait_for("^http")
+    program.press(b"\x1a")
+    program.wait_stopped()
+    assert program.is_as_it_was
+    program.send_signal(signal.SIGCONT)
+    program.wait_until(lambda: not program.is_as_it_was)
+    program.wait_for("q leaves")
+    program.press(b"q")
+    assert program.wait() == 0
+    assert program.is_as_it_was
+
+
 def test_no_color_is_respected(terminal: Callable[..., Terminal], served: Program, monitor: Path) -> None:
     program = terminal(monitor, environment={"NO_COLOR": "1"})
     program.wait_for("^http")
@@ -378,9 +423,7 @@ def test_dumb_terminal_gets_tables_one_after_another(
     terminal: Callable[..., Terminal], served: Program, monitor: Path
 ) -> None:
     program = terminal(monitor, "-i", "0.1", environment={"TERM": "dumb"})
-    until = time.monotonic() + LIMIT
-    while program.output.count("workqueue") < 2:
-        program.read(until)
+    program.wait_until(lambda: program.output.count("workqueue") >= 2)
     program.press(b"\x03")
     assert program.wait() == 0
     assert "\x1b" not in program.output

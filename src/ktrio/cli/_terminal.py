@@ -127,7 +127,7 @@ class Terminal:
             f"{server.max_connections} connections; grace {self._settings.server.grace:g} s; Ctrl-C to stop"
         )
         if self._settings.monitor is not None:
-            self._say(f"  monitor: ktrio top {shlex.quote(printable(self._settings.monitor))}")
+            self._say(f"  monitor: ktrio top {shlex.quote(printable(os.path.abspath(self._settings.monitor)))}")
 
     def draining(self, server: Server) -> None:
         """The listeners are closed."""

@@ -6,6 +6,7 @@ The only module that imports rich. It is loaded when a screen is wanted, so no s
 from __future__ import annotations
 
 import os
+import signal
 import termios
 import tty
 from collections.abc import Generator
@@ -40,14 +41,36 @@ class Screen:
     Legend: I set once · S changed only in one synchronous stretch.
     """
 
-    def __init__(self, console: Console, live: Live, keyboard: int | None, interval: float) -> None:
-        self._console = console  # I
-        self._live = live  # I
-        self._keyboard = keyboard  # I
+    def __init__(self, interval: float) -> None:
+        self._console = Console(highlight=False, markup=False, emoji=False)  # I
+        self._live = Live(
+            console=self._console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False
+        )  # I
+        self._keyboard = _find_keyboard()  # I: its descriptor, if there is one
+        self._modes = None if self._keyboard is None else termios.tcgetattr(self._keyboard)  # I: as they were
         self._interval = interval  # I
         self._now: Record | None = None  # S
         self._before: Record | None = None  # S
         self._came_at = 0.0  # S: when the latest snapshot did
+
+    def take(self) -> None:
+        """Take the terminal: its second screen without a cursor; keys come one by one, and unseen."""
+        if self._keyboard is not None:
+            tty.setcbreak(self._keyboard)
+        self._live.start()
+
+    def give_back(self) -> None:
+        """Make it what it was."""
+        self._live.stop()
+        if self._keyboard is not None and self._modes is not None:
+            termios.tcsetattr(self._keyboard, termios.TCSADRAIN, self._modes)
+
+    def pause(self) -> None:
+        """Ctrl-Z: stop, without the terminal, until somebody continues us."""
+        self.give_back()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        self.take()
+        self.redraw()
 
     def show(self, now: Record) -> bool:
         """Draw a snapshot."""
@@ -88,23 +111,15 @@ def _styled(line: Line) -> Text:
 
 @contextmanager
 def screen(interval: float) -> Generator[Screen]:
-    """Take the terminal, on its second screen, without a cursor; what was there comes back in any case."""
-    console = Console(highlight=False, markup=False, emoji=False)
-    live = Live(console=console, screen=True, auto_refresh=False, redirect_stdout=False, redirect_stderr=False)
-    with _single_keys() as keyboard, live:
-        yield Screen(console, live, keyboard, interval)
-
-
-@contextmanager
-def _single_keys() -> Generator[int | None]:
-    """Let keys come one by one and unseen; gives the descriptor to read them from, None if there is no keyboard."""
-    keyboard = 0
-    if not os.isatty(keyboard) or os.tcgetpgrp(keyboard) != os.getpgrp():  # in the background: it would be stopped
-        yield None
-        return
-    before = termios.tcgetattr(keyboard)
+    """The terminal, until the end of the block; what was there comes back in any case."""
+    screen = Screen(interval)
     try:
-        tty.setcbreak(keyboard)
-        yield keyboard
+        screen.take()
+        yield screen
     finally:
-        termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
+        screen.give_back()
+
+
+def _find_keyboard() -> int | None:
+    """The descriptor that keys come from. None in the background: we would be stopped for asking."""
+    return 0 if os.isatty(0) and os.tcgetpgrp(0) == os.getpgrp() else None

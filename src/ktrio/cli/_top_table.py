@@ -280,8 +280,8 @@ def _head(now: Record, width: int, note: str) -> Line:
         f"pid {count_text(_number(now, 'pid'))}",
         f"{cpus} simulated CPU{'' if cpus == '1' else 's'}",
     ]
-    if threads := _number(supervisor, "threads"):
-        parts.append(f"{count_text(threads)} threads")
+    counts = ((name, _number(supervisor, name)) for name in ("threads", "timers"))
+    parts += [f"{count_text(number)} {name}" for name, number in counts if number]
     parts.append(strftime("%H:%M:%S", localtime(_number(now, "timestamp") or 0)))
     text = "  ".join(parts)
     return Line(f"{text}  {note}"[:width].rstrip(), ((len(text), width, "note"),))

@@ -15,7 +15,7 @@ import click
 import trio
 
 from ktrio.cli._options import version_option
-from ktrio.cli._snapshots import EndedError, Record, Snapshots, Unavailable, connect
+from ktrio.cli._snapshots import EndedError, Record, Snapshots, connect
 from ktrio.cli._table import printable
 from ktrio.cli._top_table import page
 from ktrio.cli._values import Seconds
@@ -23,6 +23,8 @@ from ktrio.commands import DEFAULT_INTERVAL, LEAST_INTERVAL, MOST_INTERVAL
 
 _ANY_WIDTH: Final = 1 << 16  # columns, where nobody says how many there are
 _REDRAW_EVERY: Final = 1.0  # seconds, while nothing comes
+
+_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGTSTP, signal.SIGWINCH)
 
 _interval = Seconds(least=LEAST_INTERVAL, most=MOST_INTERVAL)
 
@@ -72,6 +74,10 @@ class View(Protocol):
         """The terminal has another size, or nothing has come for a second."""
         ...
 
+    def pause(self) -> None:
+        """Stop the process until it is continued, as SIGTSTP asks."""
+        ...
+
     async def wait_for_leave(self) -> None:
         """Wait until somebody has seen enough."""
         ...
@@ -105,21 +111,30 @@ class _Printed:
         self._before: Record | None = None  # T
 
     def show(self, now: Record) -> bool:
-        """Print a snapshot; False if nobody takes it any more."""
+        """Print a snapshot; False if nobody takes it any more. ClickException: it cannot be written."""
         text = self._text_of(now, self._before)
         self._before = now
-        try:
-            sys.stdout.write(text.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
-            sys.stdout.flush()
-        except OSError:
-            nowhere = os.open(os.devnull, os.O_WRONLY)  # for what is still in the buffer: it is tried again at exit
-            os.dup2(nowhere, sys.stdout.fileno())
-            os.close(nowhere)
+        stream = sys.stdout
+        if stream is None:  # closed by whoever started us
             return False
+        try:
+            stream.write(text.encode(stream.encoding, "backslashreplace").decode(stream.encoding))
+            stream.flush()
+        except OSError as error:
+            nowhere = os.open(os.devnull, os.O_WRONLY)  # for what is still in the buffer: it is tried again at exit
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
+            if isinstance(error, BrokenPipeError):
+                return False
+            raise click.ClickException(f"cannot write: {(error.strerror or str(error)).lower()}") from error
         return True
 
     def redraw(self) -> None:
         """What is printed stays."""
+
+    def pause(self) -> None:
+        """Stop the process until it is continued."""
+        os.kill(os.getpid(), signal.SIGSTOP)
 
     async def wait_for_leave(self) -> None:
         """Nobody is asked."""
@@ -150,10 +165,10 @@ class _Ending:
     def __init__(self, scope: trio.CancelScope) -> None:
         self._scope = scope  # I
         self.status = 0  # S
-        self.error: Unavailable | None = None  # S
+        self.error: click.ClickException | None = None  # S
         self.last_word = ""  # S
 
-    def end(self, *, status: int = 0, last_word: str = "", error: Unavailable | None = None) -> None:
+    def end(self, *, status: int = 0, last_word: str = "", error: click.ClickException | None = None) -> None:
         """End with this, unless it has ended already."""
         if not self._scope.cancel_called:
             self.status, self.last_word, self.error = status, last_word, error
@@ -166,7 +181,7 @@ async def _watch(path: str, interval: float, view: AbstractContextManager[View])
         first = await snapshots.first()
         await snapshots.ask(interval)
         # Around the view: what it does to the terminal is undone before a signal can end the process.
-        with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGWINCH) as signals, view as shown:
+        with trio.open_signal_receiver(*_SIGNALS) as signals, view as shown:
             async with trio.open_nursery() as nursery:
                 ending = _Ending(nursery.cancel_scope)
                 nursery.start_soon(_heed, signals, shown, ending)
@@ -189,7 +204,7 @@ async def _read(snapshots: Snapshots, first: Record, path: str, view: View, endi
     except EndedError:
         why = "its program has ended, or this one did not take what it had to say"
         ending.end(last_word=f"ktrio top: {printable(path)} was closed: {why}")
-    except Unavailable as error:
+    except click.ClickException as error:
         ending.end(error=error)
 
 
@@ -197,6 +212,8 @@ async def _heed(signals: AsyncIterator[int], view: View, ending: _Ending) -> Non
     async for signum in signals:
         if signum == signal.SIGWINCH:
             view.redraw()
+        elif signum == signal.SIGTSTP:
+            view.pause()
         else:
             ending.end(status=0 if signum == signal.SIGINT else 128 + signum)
 
