@@ -7,8 +7,11 @@ from typing import assert_type
 
 import trio
 
-from ktrio import Server, Supervisor, Workqueue, open_supervisor, serve_http, serve_monitor
-from tests.type_tests.handlers import answer
+from ktrio import Request, Response, Server, Supervisor, Workqueue, open_supervisor, serve_http, serve_monitor
+
+
+async def answer(request: Request) -> Response:
+    return Response()
 
 
 async def watch_a_program() -> None:
