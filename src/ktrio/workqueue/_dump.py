@@ -7,13 +7,14 @@ follow, and nothing is waited for. Lists of items are cut off, and equal names b
 from __future__ import annotations
 
 import linecache
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, islice
 from types import FrameType
 from typing import TYPE_CHECKING, Final, TypeVarTuple, Unpack
 
 from trio.lowlevel import Task
 
+from ktrio.workqueue._line import Line
 from ktrio.workqueue._parking import ReturnToken
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def _queue(wq: Workqueue, runs: list[Worker]) -> Iterator[str]:
 
 def _pwq(pwq: PoolWorkqueue, runs: list[Worker]) -> Iterator[str]:
     yield (
-        f"  pwq {_name_of(pwq.pool)}: active={pwq.nr_active}/{pwq.wq.max_active} inactive={len(pwq.inactive)} "
+        f"  pwq {_name_of(pwq.pool)}: active={pwq.nr_active}/{pwq.wq.max_active} inactive={pwq.inactive.waiting} "
         f"running={len(runs)} parked={pwq.parked} in_flight={pwq.in_flight}"
     )
     for run in runs[:MAX_RUNS]:
@@ -115,9 +116,8 @@ def _name_of(pool: Pool) -> str:
     return pool.name.removeprefix("ktrio pool ")
 
 
-def _items(line: Collection[Work | ReturnToken]) -> str:
-    looked_at = list(line) if len(line) <= MAX_LOOKED_AT else list(islice(line, MAX_LOOKED_AT))
-    return _names([_name(entry) for entry in looked_at], len(line))
+def _items(line: Line) -> str:
+    return _names([_name(entry) for entry in islice(line, MAX_LOOKED_AT)], line.waiting)
 
 
 def _name(entry: Work | ReturnToken) -> str:

@@ -164,8 +164,8 @@ class Instruments:
             time=trio.current_time(),
             pool=pwq.pool.name,
             nr_active=pwq.nr_active,
-            inactive=len(pwq.inactive),
-            worklist=len(pwq.pool.worklist),
+            inactive=pwq.inactive.waiting,
+            worklist=pwq.pool.worklist.waiting,
         )
         for instrument in listeners:
             self._call(instrument, point, event)

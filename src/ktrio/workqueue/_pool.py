@@ -21,12 +21,12 @@ spare workers hold no place. So there are never more workers than capacity + par
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from typing import TYPE_CHECKING, cast, final
+from typing import TYPE_CHECKING, final
 
 import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
+from ktrio.workqueue._line import Line
 from ktrio.workqueue._parking import ReturnToken
 from ktrio.workqueue._policy import (
     has_place,
@@ -64,7 +64,7 @@ class Pool:
         self.seniors: tuple[Pool, ...] = ()  # S, by the supervisor: the high-priority pools that go before this one
         self.capacity = capacity  # I
         self.idle_timeout = idle_timeout  # I, seconds
-        self.worklist: OrderedDict[Work | ReturnToken, None] = OrderedDict()  # S: oldest first
+        self.worklist = Line()  # I; its content S
         self.returners = 0  # S: tokens in the worklist
         self.idle: dict[Worker, None] = {}  # S: longest idle first
         self.nr_workers = 0  # S
@@ -107,7 +107,7 @@ class Pool:
 
     def add(self, entry: Work | ReturnToken) -> None:
         """Put an item or a token that holds a slot at the end of the worklist, and see that it is taken."""
-        self.worklist[entry] = None
+        self.worklist.append(entry)
         if type(entry) is ReturnToken:
             self.returners += 1
         if self.occupied >= self.capacity:  # not `has_place`
@@ -122,7 +122,7 @@ class Pool:
 
     def remove(self, entry: Work | ReturnToken) -> None:
         """Take an item or a token out of the worklist, wherever it stands."""
-        del self.worklist[entry]
+        self.worklist.remove(entry)
         if type(entry) is ReturnToken:
             self.returners -= 1
         elif self.returners:
@@ -145,7 +145,7 @@ class Pool:
         room = self.capacity - self.occupied
         if self.worklist and room <= 0:
             self.at_capacity += 1
-        for _ in range(wake_ups(wanted, len(self.worklist), room, self.starting)):
+        for _ in range(wake_ups(wanted, self.worklist.waiting, room, self.starting)):
             self._wake_or_create()
 
     def _admit_returners(self, *, past_items: bool) -> None:
@@ -155,11 +155,11 @@ class Pool:
         pool holds up, as these hold up no returner (P3).
         """
         while self.returners and has_place(self.occupied, self.capacity):
-            line = self.worklist if past_items else (next(iter(self.worklist)),)
+            line = self.worklist if past_items else (self.worklist.first(),)
             token = next((entry for entry in line if type(entry) is ReturnToken), None)
             if token is None:
                 return
-            del self.worklist[token]
+            self.worklist.remove(token)
             self.returners -= 1
             token.worker.returned()
             trio.lowlevel.reschedule(token.worker.task)
@@ -178,7 +178,7 @@ class Pool:
 
     def _could_start(self) -> bool:
         """Has it an item that could start now, as far as this pool is concerned?"""
-        if len(self.worklist) <= self.returners or self.ending:
+        if self.worklist.waiting <= self.returners or self.ending:
             return False
         return has_place(self.occupied, self.capacity) and self._is_calm()
 
@@ -196,7 +196,10 @@ class Pool:
             if not self.worklist or self.occupied >= self.capacity:
                 return None
             self.occupied += 1
-            return cast("Work", self.worklist.popitem(last=False)[0])
+            item = self.worklist.popleft()
+            if self.worklist.gone:
+                self.worklist.trim()
+            return item  # type: ignore[return-value]  # pyright: ignore[reportReturnType] - there are no returners
         may_run = not self.is_bound or self._may_run(worker)
         if self.gated and (self.ending or self._seniors_go_first()):
             may_run = False
@@ -204,7 +207,7 @@ class Pool:
             self._admit_returners(past_items=not may_run)
         if not (may_run and self.worklist) or not has_place(self.occupied, self.capacity):
             return None
-        entry, _ = self.worklist.popitem(last=False)
+        entry = self.worklist.take()
         assert type(entry) is not ReturnToken  # admitted above while there is a place
         if self.is_bound:
             self.count_in(worker, entry)
@@ -369,7 +372,7 @@ class Pool:
             occupied=self.occupied,
             starting=self.starting,
             parked=self.parked,
-            worklist=len(self.worklist),
+            worklist=self.worklist.waiting,
             created=self.created,
             culled=self.culled,
             at_capacity=self.at_capacity,
@@ -380,5 +383,5 @@ class Pool:
             f"<Pool {'bound' if self.is_bound else 'unbound'}{' highpri' if self.is_highpri else ''} "
             f"cpu={self.cpu} workers={self.nr_workers} "
             f"idle={len(self.idle)} running={self.nr_running} occupied={self.occupied}/{self.capacity} "
-            f"parked={self.parked} worklist={len(self.worklist)}>"
+            f"parked={self.parked} worklist={self.worklist.waiting}>"
         )

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, final
 
 from ktrio.workqueue._attrs import WQ_CPU_INTENSIVE
+from ktrio.workqueue._line import Line
 from ktrio.workqueue._outcome import withdrawn
 from ktrio.workqueue._parking import ReturnToken
 from ktrio.workqueue._policy import has_slot
@@ -72,7 +73,7 @@ class PoolWorkqueue:
         self.instruments = pool.supervisor.instruments  # I
         self.is_cpu_intensive = pool.is_bound and WQ_CPU_INTENSIVE in wq.flags  # I: its items never count in nr_running
         self.nr_active = 0  # S: slots taken
-        self.inactive: OrderedDict[Work | ReturnToken, None] = OrderedDict()  # S: oldest first
+        self.inactive = Line()  # I; its content S
         self.returners: OrderedDict[ReturnToken, None] = OrderedDict()  # S: the tokens in `inactive`
         self.in_flight = 0  # S: accepted, not finished
         self.parked = 0  # S
@@ -102,7 +103,7 @@ class PoolWorkqueue:
                 self.instruments.tell_activate_work(work, self)
         else:
             work._pending = _INACTIVE
-            self.inactive[work] = None
+            self.inactive.append(work)
 
     def _activate(self, work: Work) -> None:
         """`work` holds a slot now: onto the worklist."""
@@ -114,9 +115,9 @@ class PoolWorkqueue:
     def promote(self) -> None:
         """Let the first in line have what slots there are (kernel: ``pwq_activate_first_inactive``)."""
         while self.inactive and has_slot(self.nr_active, self.wq.max_active):
-            if self.rate is not None and not self._rate_admits(self.rate):
+            first = self.inactive.take() if self.rate is None else self._take_within(self.rate)
+            if first is None:
                 return
-            first, _ = self.inactive.popitem(last=False)
             if type(first) is ReturnToken:
                 del self.returners[first]
                 self.nr_active += 1
@@ -128,15 +129,15 @@ class PoolWorkqueue:
                 self.nr_active += 1
                 self._activate(first)
 
-    def _rate_admits(self, rate: RateLimit) -> bool:
-        """May the first in line go? If the rate holds it up, the first returner comes forward: that has started."""
-        first = next(iter(self.inactive))
+    def _take_within(self, rate: RateLimit) -> Work | ReturnToken | None:
+        """The first in line, if the rate lets it go; else the first returner, which has started long ago; or nobody."""
+        first = self.inactive.first()
         if type(first) is ReturnToken or first._worker is not None or rate.take(self):
-            return True
-        if not self.returners:
-            return False
-        self.inactive.move_to_end(next(iter(self.returners)), last=False)
-        return True
+            return self.inactive.take()
+        token = next(iter(self.returners), None)
+        if token is not None:
+            self.inactive.remove(token)
+        return token
 
     def release_slot(self) -> None:
         """Give up one slot and promote (kernel: ``pwq_dec_nr_active``)."""
@@ -156,8 +157,7 @@ class PoolWorkqueue:
         else:  # nothing to inherit, over the limit, or no token: first in line, it was queued before the others
             self.nr_active -= had_slot
             work._pending = _INACTIVE
-            self.inactive[work] = None
-            self.inactive.move_to_end(work, last=False)
+            self.inactive.appendleft(work)
             self.promote()
 
     def withdraw(self, work: Work) -> None:
@@ -171,7 +171,7 @@ class PoolWorkqueue:
         where = work._pending
         work._pending = _NOT
         if where is Pending.INACTIVE:
-            del self.inactive[work]
+            self.inactive.remove(work)
             if self.rate is not None and not self.inactive:
                 self.rate.leave(self)
         elif where is Pending.ACTIVE:
@@ -195,10 +195,11 @@ class PoolWorkqueue:
         """Stand in line for a slot, or with the slot for a place (P2). The caller waits at once: nothing is woken."""
         if self.take_slot_nowait():
             token.has_slot = True
-            self.pool.worklist[token] = None
+            self.pool.worklist.append(token)
             self.pool.returners += 1
         else:
-            self.inactive[token] = self.returners[token] = None
+            self.inactive.append(token)
+            self.returners[token] = None
         return token
 
     def leave_line(self, token: ReturnToken) -> None:
@@ -206,14 +207,15 @@ class PoolWorkqueue:
         if token.has_slot:
             self.pool.remove(token)
         else:
-            del self.inactive[token], self.returners[token]
+            self.inactive.remove(token)
+            del self.returners[token]
 
     def statistics(self) -> PwqStatistics:
         """The counts of this moment."""
         return PwqStatistics(
             cpu=self.pool.cpu,
             nr_active=self.nr_active,
-            inactive=len(self.inactive),
+            inactive=self.inactive.waiting,
             in_flight=self.in_flight,
             cm_wakeups=self.cm_wakeups,
             cpu_intensive=self.cpu_intensive,
@@ -223,5 +225,5 @@ class PoolWorkqueue:
     def __repr__(self) -> str:
         return (
             f"<PoolWorkqueue {self.wq.name!r} cpu={self.pool.cpu} active={self.nr_active}/{self.wq.max_active} "
-            f"inactive={len(self.inactive)} in_flight={self.in_flight}>"
+            f"inactive={self.inactive.waiting} in_flight={self.in_flight}>"
         )

@@ -210,7 +210,7 @@ def workqueue_statistics(wq: Workqueue) -> WorkqueueStatistics:
         max_active=wq.max_active,
         max_pending=wq.max_pending,
         nr_active=sum(pwq.nr_active for pwq in pwqs),
-        inactive=sum(len(pwq.inactive) for pwq in pwqs),
+        inactive=sum(pwq.inactive.waiting for pwq in pwqs),
         pending=wq.pending,
         delayed=len(wq.delayed),
         periodic=len(wq.periodic),

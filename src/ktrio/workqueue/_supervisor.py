@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from threading import get_ident
 from typing import Final, Literal, NamedTuple, NoReturn, cast, final
 
 import trio
@@ -79,6 +80,7 @@ class Supervisor:
         self.instruments = Instruments()  # I
         self.workers = workers_of_this_run()  # I: those of all supervisors of the run
         self.token = trio.lowlevel.current_trio_token()  # I: of the loop that runs it
+        self.thread = get_ident()  # I: of that loop
         self.capacity = capacity  # I
         self.cpus = cpus  # I
         self._idle_timeout = idle_timeout  # I
