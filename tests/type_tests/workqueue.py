@@ -33,6 +33,13 @@ async def results(wq: Workqueue) -> None:
     wq.queue_work(later)
 
 
+async def disabled(wq: Workqueue, work: Work) -> None:
+    assert_type(work.disable(), bool)
+    assert_type(await work.disable_sync(interrupt=True), bool)
+    assert_type(work.enable(), bool)
+    assert_type(wq.enable_and_queue_work(work), bool)
+
+
 async def delayed(wq: Workqueue) -> None:
     later = DelayedWork(count, "1")
     assert_type(later, DelayedWork[int])

@@ -83,7 +83,7 @@ class Delayed:
         self._check("queue_delayed_work", work, delay)
         if delay == 0:
             return self._wq._queue(work, pwq, False)
-        if work._pending is not Pending.NOT or work._cancelling or not self.admits(work, is_later=delay > 0):
+        if work._pending is not Pending.NOT or work._disabled or not self.admits(work, is_later=delay > 0):
             return False
         self._arm(work, pwq or self._wq._choose_pwq(), delay)
         return True
@@ -94,7 +94,7 @@ class Delayed:
         before = work._pwq
         if work._pending is Pending.NOT or before is None:
             return self.queue(work, pwq, delay)
-        if work._cancelling or not self.admits(work, is_later=delay > 0):
+        if work._disabled or not self.admits(work, is_later=delay > 0):
             return False
         if pwq is None:
             pwq = before if before.wq is self._wq else self._wq._choose_pwq()

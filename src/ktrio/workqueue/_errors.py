@@ -7,6 +7,7 @@ __all__ = [
     "BusyError",
     "DeadlockError",
     "DestroyedError",
+    "DisableError",
     "DrainingError",
     "GroupClosedError",
     "NoResultError",
@@ -58,6 +59,10 @@ class DeadlockError(WorkqueueError):
     `destroy`), directly or from a task that it started; or for one that waits for it, over any number of items and
     queues between. The message names everything on the way. Others that waited go on waiting.
     """
+
+
+class DisableError(WorkqueueError):
+    """The caller's fault: `Work.enable` of an item that is not disabled, or `Work.disable` of one 65 535 deep."""
 
 
 class ParkingError(WorkqueueError):

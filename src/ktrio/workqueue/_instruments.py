@@ -125,6 +125,7 @@ class Instruments:
     def tell_queue_work(self, work: Work, pwq: PoolWorkqueue) -> None:
         """`work` is about to become pending on `pwq`. RuntimeError if an instrument is queueing it."""
         self.refuse_inside("queue_work")
+        work._pwq = pwq  # now, so that the item knows who is not to disable it
         self._tell("queue_work", self.queue_work, work, pwq, None)
 
     def tell_activate_work(self, work: Work, pwq: PoolWorkqueue, worker: Worker | None = None) -> None:

@@ -167,7 +167,7 @@ class Periodic:
             raise ValueError(f"interval must be positive seconds, not {interval!r}")
         if not 0 <= delay < inf:
             raise ValueError(f"first_delay must be seconds, 0 or more, not {first_delay!r}")
-        if work._ticker is not None or work._cancelling or not self._wq.delayed.admits(work, is_later=True):
+        if work._ticker is not None or work._disabled or not self._wq.delayed.admits(work, is_later=True):
             return False
         work._ticker = self._tickers[work] = ticker = Ticker(self._wq, work, self._wq._choose_pwq(), interval)
         ticker.start(delay)

@@ -16,6 +16,7 @@ from ktrio.workqueue._attrs import WorkqueueAttrs, WorkqueueFlags, effective_max
 from ktrio.workqueue._backlog import Backlog
 from ktrio.workqueue._current import enclosing_workers
 from ktrio.workqueue._delayed import Delayed
+from ktrio.workqueue._directed import DirectedQueueing
 from ktrio.workqueue._errors import BusyError
 from ktrio.workqueue._flush import ColourLine
 from ktrio.workqueue._gate import Gate
@@ -27,7 +28,6 @@ from ktrio.workqueue._rate import RateLimit
 from ktrio.workqueue._result import Store
 from ktrio.workqueue._run import run_item
 from ktrio.workqueue._statistics import WorkqueueStatistics, workqueue_statistics
-from ktrio.workqueue._timed import TimedQueueing
 from ktrio.workqueue._waits import Wait, refuse_own_wait
 from ktrio.workqueue._work import Pending, Work
 
@@ -45,7 +45,7 @@ _NOT: Final = Pending.NOT
 
 
 @final
-class Workqueue(TimedQueueing):
+class Workqueue(DirectedQueueing):
     """A domain of work: its limits, its errors, what is flushed and drained together. It owns no workers.
 
     Made by `Supervisor.alloc_workqueue`.
@@ -107,9 +107,10 @@ class Workqueue(TimedQueueing):
     def queue_work(self, work: Work, *, parked: bool = False) -> bool:
         """Queue an item (kernel: ``queue_work``); plain function, never blocks, never yields.
 
-        Returns True if this call made it pending, False if it was pending already (then nothing changes), while a
-        `Work.cancel_sync` of it waits, or when an item queues while the supervisor is being left for good. Called
-        inside an item it goes to that item's CPU, else CPUs take turns; a running item is queued where it runs.
+        Returns True if this call made it pending, False if it was pending already (then nothing changes), while it is
+        disabled (`Work.disable`) or a `Work.cancel_sync` of it waits, or when an item queues while the supervisor is
+        being left for good. Called inside an item it goes to that item's CPU, else CPUs take turns; a running item is
+        queued where it runs.
 
         With `parked` it starts parked: at once, without slot or place, until its first return from
         ``async with parked():``.
@@ -163,7 +164,7 @@ class Workqueue(TimedQueueing):
         """Queue now; or, with a `context`, what was asked for in it earlier, by `task`, and has its room."""
         if get_ident() != self._thread:  # `refuse_other_threads`
             self.refuse_other_threads()
-        if work._pending is not _NOT or work._cancelling:
+        if work._pending is not _NOT or work._disabled:
             return False
         if self._gate.is_shut and not self._gate.admits_chained(task):
             return False

@@ -36,6 +36,8 @@ class WorkStatistics:
     """Its function has begun and not ended, parked or not."""
     parked: bool
     """Its run is parked: it holds neither a slot nor a place."""
+    disabled: int
+    """How deep it is disabled: every queueing returns False unless this is 0."""
     runs: int
     """How often its function has begun."""
     overruns: int

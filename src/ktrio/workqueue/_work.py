@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVarTuple, Unpack, cast, ov
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ktrio.workqueue._disable import WAITING, deepen, depth_of, refuse_misuse, refuse_too_deep, undo
 from ktrio.workqueue._followers import Followers
 from ktrio.workqueue._parking import parked_while_waiting
 from ktrio.workqueue._result import Caller, Kept, kept_outcome
@@ -88,9 +89,9 @@ class Work(Generic[T_co]):
     __slots__ = (
         "__weakref__",
         "_args",
-        "_cancelling",
         "_colour",
         "_context",
+        "_disabled",
         "_fn",
         "_followers",
         "_kept",
@@ -147,7 +148,7 @@ class Work(Generic[T_co]):
         self._followers: Followers | None = None  # S: of the pending queueing
         self._kept: Kept | None = None  # S: the last outcome, if its queue stores
         self._worker: Worker | None = None  # S: who runs it
-        self._cancelling = 0  # S: how many cancel_sync are under way
+        self._disabled = 0  # S: how deep, see `ktrio.workqueue._disable`; 0 if not
         self._runs = 0  # S
 
     def __init_subclass__(cls) -> None:
@@ -260,12 +261,15 @@ class Work(Generic[T_co]):
           DeadlockError: called from inside this very item, or by one that it certainly waits for; then nothing is
             withdrawn.
         """
-        refuse_own_wait(self, "cancel_sync")
+        return await self._cancel_and_wait("cancel_sync", interrupt=interrupt)
+
+    async def _cancel_and_wait(self, what: str, *, interrupt: bool) -> bool:
+        refuse_own_wait(self, what)
         if interrupt:
-            self.interrupt("cancel_sync")
+            self.interrupt(what)
         worker = self._worker
-        wait = Wait("cancel_sync", self, self._runs) if worker is not None else None
-        self._cancelling += 1
+        wait = Wait(what, self, self._runs) if worker is not None else None
+        self._disabled += WAITING
         try:
             was_pending = self.cancel()
             if worker is None or wait is None:
@@ -273,8 +277,54 @@ class Work(Generic[T_co]):
             else:
                 await parked_while_waiting(worker.followers().lot().park, wait)
         finally:
-            self._cancelling -= 1
+            self._disabled -= WAITING
         return was_pending
+
+    @enable_ki_protection
+    def disable(self) -> bool:
+        """Let no queueing in, and withdraw the pending one (kernel: ``disable_work``); True if there was one.
+
+        From now on every queueing returns False, until each `disable` had its `enable`. A run under way is not touched.
+        Plain function; may be called anywhere, in the item itself too.
+
+        Raises:
+          DisableError: it is disabled 65 535 deep already.
+        """
+        refuse_misuse(self, "disable")
+        deepen(self)  # first: `on_discard` may queue
+        return self.cancel()
+
+    @enable_ki_protection
+    async def disable_sync(self, *, interrupt: bool = False) -> bool:
+        """As `disable`, then wait until no run is under way (kernel: ``disable_work_sync``).
+
+        The run may finish, unless `interrupt` is true: then its scope is cancelled first. Returns True if it was
+        pending. Always a checkpoint; inside an item the caller is parked while it waits. If it raises, because it was
+        cancelled say, the item is not disabled by it, so ``await work.disable_sync()`` stands before the ``try:`` whose
+        ``finally:`` has the `enable`.
+
+        Raises:
+          DisableError: it is disabled 65 535 deep already.
+          DeadlockError: called from inside this very item, or by one that it certainly waits for.
+        """
+        refuse_misuse(self, "disable_sync")
+        refuse_too_deep(self)
+        was_pending = await self._cancel_and_wait("disable_sync", interrupt=interrupt)
+        deepen(self)  # in the same stretch that ends the waiting
+        return was_pending
+
+    @enable_ki_protection
+    def enable(self) -> bool:
+        """Take back one `disable` (kernel: ``enable_work``); True if the item takes queueings again.
+
+        Not if it was disabled deeper, or if a `cancel_sync` or `disable_sync` of it waits. Queueings that were refused
+        are not made up for: see `Workqueue.enable_and_queue_work`. Plain function; may be called anywhere.
+
+        Raises:
+          DisableError: it is not disabled.
+        """
+        refuse_misuse(self, "enable")
+        return undo(self)
 
     @enable_ki_protection
     def interrupt(self, reason: str | None = None) -> bool:
@@ -297,6 +347,7 @@ class Work(Generic[T_co]):
             delayed=self._pending is Pending.DELAYED,
             running=worker is not None,
             parked=worker is not None and worker.parked,
+            disabled=depth_of(self),
             runs=self._runs,
             overruns=0,
         )
@@ -307,4 +358,6 @@ class Work(Generic[T_co]):
             states.append(f"{self._pending.name.lower()} on {self._pwq.wq.name!r}")
         if self._worker is not None:
             states.append("parked" if self._worker.parked else "running")
-        return f"<{type(self).__name__} {self.name} {' and '.join(states) or 'idle'}>"
+        depth = depth_of(self)
+        disabled = f", disabled{f' x {depth}' if depth > 1 else ''}" if depth else ""
+        return f"<{type(self).__name__} {self.name} {' and '.join(states) or 'idle'}{disabled}>"
