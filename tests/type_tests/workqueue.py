@@ -30,6 +30,7 @@ async def results(wq: Workqueue) -> None:
         assert_type(group.queue_work(later), bool)
         assert_type(await group.queue_work_wait(later), bool)
     assert_type(await wq.queue_work_wait(later), bool)
+    assert_type(wq.lane(("ann", 1)).queue_work(later), bool)
     wq.queue_work(later)
 
 

@@ -42,6 +42,7 @@ from ktrio.workqueue._errors import (
 )
 from ktrio.workqueue._group import WorkGroup
 from ktrio.workqueue._instruments import WorkEvent, WorkqueueInstrument
+from ktrio.workqueue._lane import Lane
 from ktrio.workqueue._parking import Parking, parked
 from ktrio.workqueue._periodic import PeriodicWork
 from ktrio.workqueue._queue import Workqueue
@@ -71,6 +72,7 @@ __all__ = [
     "DrainingError",
     "GroupClosedError",
     "HogStatistics",
+    "Lane",
     "NoResultError",
     "OnError",
     "Parking",

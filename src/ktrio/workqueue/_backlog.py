@@ -29,6 +29,7 @@ from ktrio.workqueue._policy import has_room
 from ktrio.workqueue._result import Caller, Outcome
 
 if TYPE_CHECKING:
+    from ktrio.workqueue._lane import Lane, LaneLine
     from ktrio.workqueue._pwq import PoolWorkqueue
     from ktrio.workqueue._queue import Workqueue
     from ktrio.workqueue._work import Work
@@ -43,13 +44,14 @@ class RoomWaiter:
     Legend: I set once · S changed only in one synchronous stretch.
     """
 
-    __slots__ = ("context", "outcome", "pwq", "task", "watcher", "work")
+    __slots__ = ("context", "lane", "outcome", "pwq", "task", "watcher", "work")
 
-    def __init__(self, work: Work, pwq: PoolWorkqueue | None, watcher: Watcher | None) -> None:
-        """`pwq` is where the item is to go; `watcher` is to follow the queueing."""
+    def __init__(self, work: Work, pwq: PoolWorkqueue | None, watcher: Watcher | None, lane: Lane | None) -> None:
+        """`pwq` is where the item is to go, and in which `lane`; `watcher` is to follow the queueing."""
         self.work = work  # I
         self.pwq = pwq  # I
         self.watcher = watcher  # I
+        self.lane = lane  # I
         self.context: Context = copy_context()  # I
         self.task = trio.lowlevel.current_task()  # I
         self.outcome: Outcome | None = None  # S: what `queue_work` gave or raised, once it was called
@@ -98,45 +100,51 @@ class Backlog:
         if not any(worker.pwq.wq is wq for worker in enclosing_workers()):
             raise BacklogFullError(f"{wq!r} has {wq.pending} items pending, and max_pending is {self.limit}")
 
-    def queue_watched(self, work: Work, watcher: Watcher | None, waiter: RoomWaiter | None = None) -> bool:
+    def queue_watched(
+        self, work: Work, watcher: Watcher | None, waiter: RoomWaiter | None = None, lane: Lane | None = None
+    ) -> bool:
         """As `queue_work`, for who has waited for room, if given; `watcher` follows the queueing if it is accepted."""
-        if watcher is None or work.is_pending:
-            return self._queue(work, waiter)
-        work._followers, accepted = Followers(watcher), False
+        line = lane.line() if lane is not None and not work.is_pending else None
+        follower = watcher or line
+        if follower is None or work.is_pending:
+            return self._queue(work, waiter, line)
+        work._followers, accepted = Followers(follower), False
         try:
-            accepted = self._queue(work, waiter)
+            accepted = self._queue(work, waiter, line)
         finally:
             if not accepted:
                 work._followers = None
+            if line is not None:
+                line.forget_if_empty()
         if accepted:
-            watcher.accepted(work)
+            follower.accepted(work)
         return accepted
 
-    def _queue(self, work: Work, waiter: RoomWaiter | None) -> bool:
+    def _queue(self, work: Work, waiter: RoomWaiter | None, line: LaneLine | None) -> bool:
         if waiter is None:
-            return self._wq.queue_work(work)
-        return self._wq._queue(work, waiter.pwq, False, waiter.context, waiter.task)
+            return self._wq._queue(work, None, False, line=line)
+        return self._wq._queue(work, waiter.pwq, False, waiter.context, waiter.task, line)
 
-    async def queue_when_room(self, work: Work, watcher: Watcher | None = None) -> bool:
+    async def queue_when_room(self, work: Work, watcher: Watcher | None = None, lane: Lane | None = None) -> bool:
         """`Workqueue.queue_work_wait`; `watcher` follows the queueing if it is accepted."""
         await trio.lowlevel.checkpoint_if_cancelled()
         try:
-            accepted = self.queue_watched(work, watcher)
+            accepted = self.queue_watched(work, watcher, lane=lane)
         except BacklogFullError:
-            return await parked_while_waiting(partial(self._wait, work, watcher))
+            return await parked_while_waiting(partial(self._wait, work, watcher, lane))
         await trio.lowlevel.cancel_shielded_checkpoint()
         return accepted
 
     async def run_when_room(self, work: Work, caller: Caller) -> object:
         """`Workqueue.run` on a full queue."""
-        if not await self._wait(work, caller):
+        if not await self._wait(work, caller, None):
             raise SupervisorClosedError(f"{self._wq!r} belongs to a supervisor that is being left")
         return await caller.wait()
 
     @enable_ki_protection
-    async def _wait(self, work: Work, watcher: Watcher | None) -> bool:
+    async def _wait(self, work: Work, watcher: Watcher | None, lane: Lane | None) -> bool:
         """Stand in line until the item is queued; what `queue_work` returns or raises then."""
-        waiter = RoomWaiter(work, self._wq._choose_pwq(), watcher)
+        waiter = RoomWaiter(work, self._wq._choose_pwq(), watcher, lane)
         self._line[waiter] = None
 
         def abort(_raise_cancel: object) -> Abort:
@@ -152,7 +160,7 @@ class Backlog:
         while self._line and has_room(self._wq.pending, self.limit):
             waiter, _ = self._line.popitem(last=False)
             try:
-                waiter.tell(Outcome(self.queue_watched(waiter.work, waiter.watcher, waiter), None))
+                waiter.tell(Outcome(self.queue_watched(waiter.work, waiter.watcher, waiter, waiter.lane), None))
             except WorkqueueError as error:  # closed meanwhile, or the item runs elsewhere
                 waiter.tell(Outcome(None, error))
 

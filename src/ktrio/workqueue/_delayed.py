@@ -174,6 +174,8 @@ def _grab(work: DelayedWork[object], pwq: PoolWorkqueue) -> None:
         pwq.wq.delayed._disarm(work)
         return
     pwq.grab(work)
+    if work._followers is not None:
+        work._followers.leave_lane(work)
     colour, work._colour = work._colour, None
     if colour is not None:
         pwq.wq.colours.finished(colour)

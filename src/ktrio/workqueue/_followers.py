@@ -19,6 +19,7 @@ from trio.lowlevel import ParkingLot
 from ktrio.workqueue._parking import parked_while_waiting
 
 if TYPE_CHECKING:
+    from ktrio.workqueue._lane import LaneLine
     from ktrio.workqueue._supervisor import Supervisor
     from ktrio.workqueue._work import Work
 
@@ -46,12 +47,13 @@ class Watcher(Protocol):
 class Followers:
     """Those who follow one queueing. All attributes are changed only in one synchronous stretch (S)."""
 
-    __slots__ = ("_flushers", "_watchers", "is_over")
+    __slots__ = ("_flushers", "_watchers", "is_over", "lane")
 
     def __init__(self, *watchers: Watcher) -> None:
         self._flushers: ParkingLot | None = None  # S: made by the first flusher
         self._watchers: list[Watcher] = [*watchers]  # S
         self.is_over = False  # S: ended or withdrawn
+        self.lane: LaneLine | None = None  # S: one of the watchers, if it was queued through a lane
 
     def lot(self) -> ParkingLot:
         """Where flushers wait."""
@@ -71,6 +73,13 @@ class Followers:
     def has(self, watcher: Watcher) -> bool:
         """Will this one be told?"""
         return watcher in self._watchers
+
+    def leave_lane(self, work: Work) -> None:
+        """The queueing goes on by itself: it was moved to a timer."""
+        lane, self.lane = self.lane, None
+        if lane is not None:
+            self.remove(lane)
+            lane.left(work)
 
     def returned(self, work: Work, value: object) -> None:
         """The run came to its end."""

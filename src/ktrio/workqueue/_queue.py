@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from contextlib import AbstractAsyncContextManager
 from contextvars import Context, copy_context
 from itertools import cycle
@@ -21,6 +21,7 @@ from ktrio.workqueue._errors import BusyError
 from ktrio.workqueue._flush import ColourLine
 from ktrio.workqueue._gate import Gate
 from ktrio.workqueue._group import WorkGroup, map_items, open_group
+from ktrio.workqueue._lane import Lane, LaneLine
 from ktrio.workqueue._parking import parked_while_waiting
 from ktrio.workqueue._periodic import Periodic
 from ktrio.workqueue._pwq import PoolWorkqueue
@@ -68,6 +69,7 @@ class Workqueue(DirectedQueueing):
         self.delayed = Delayed(self, supervisor)  # I; its content S
         self.periodic = Periodic(self, supervisor)  # I; its content S
         self._store = Store(attrs.name) if attrs.on_error == "store" else None  # I; its content S
+        self.lanes: dict[Hashable, LaneLine] = {}  # S: those that are not empty
         self._backlog = Backlog(self, self._pwqs, max_pending)  # I; its content S
         self.rate_limit = RateLimit(self, supervisor, self._pwqs)  # I; its content S
 
@@ -160,6 +162,7 @@ class Workqueue(DirectedQueueing):
         parked: bool,
         context: Context | None = None,
         task: Task | None = None,
+        line: LaneLine | None = None,
     ) -> bool:
         """Queue now; or, with a `context`, what was asked for in it earlier, by `task`, and has its room."""
         if get_ident() != self._thread:  # `refuse_other_threads`
@@ -183,7 +186,10 @@ class Workqueue(DirectedQueueing):
         work._colour = colour = self.colours.current
         work._context = copy_context() if context is None else context
         colour.in_flight += 1
-        pwq.insert(work, parked=parked)
+        if line is None:
+            pwq.insert(work, parked=parked)
+        else:
+            line.insert(work, pwq)
         return True
 
     def refuse_other_threads(self) -> None:
@@ -285,6 +291,14 @@ class Workqueue(DirectedQueueing):
         """
         return await run_item(self, Work(fn, *args))
 
+    def lane(self, key: Hashable) -> Lane:
+        """The lane of this key: items queued through it run one after the other, in the order of their queueing.
+
+        Different lanes run side by side, up to `max_active`. A lane is there while an item is in it; keep the `Lane` or
+        ask for it again, it is the same.
+        """
+        return Lane(self, key)
+
     def open_group(self) -> AbstractAsyncContextManager[WorkGroup]:
         """``async with wq.open_group() as group:`` waits on leaving for what was queued through `group`, and only that.
 
@@ -334,6 +348,8 @@ class Workqueue(DirectedQueueing):
     def discard_all(self) -> None:
         """The supervisor has ended: nothing that is pending will ever run."""
         self.cancel_timers()
+        for line in list(self.lanes.values()):
+            line.discard_waiting()
         for pwq in self._pwqs:
             waiting = [entry for line in (pwq.inactive, pwq.pool.worklist) for entry in line]
             for entry in waiting:

@@ -86,6 +86,10 @@ class WorkqueueStatistics:
     """Items accepted and not started, inactive ones included; not those whose timer runs."""
     delayed: int
     """Items whose timer runs; no flush or drain waits for them."""
+    laned: int
+    """Items that wait behind others of their lane: pending, and not inactive."""
+    lanes: int
+    """Lanes with items in them."""
     waiting_for_room: int
     """Callers that wait in `Workqueue.queue_work_wait`."""
     periodic: int
@@ -217,6 +221,8 @@ def workqueue_statistics(wq: Workqueue) -> WorkqueueStatistics:
         delayed=len(wq.delayed),
         periodic=len(wq.periodic),
         overruns=wq.periodic.overruns,
+        laned=sum(len(line.waiting) for line in wq.lanes.values()),
+        lanes=len(wq.lanes),
         waiting_for_room=wq._backlog.waiting,
         running=started - completed,
         parked=sum(pwq.parked for pwq in pwqs),

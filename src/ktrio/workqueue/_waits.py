@@ -144,7 +144,11 @@ def _reasons_of_item(work: Work, number: int) -> Iterator[Reason]:
         if number - work._runs in (0, 1):
             yield frozenset({worker})
     elif pwq is not None and number == work._runs + 1:
-        yield from _reasons_of_line(work, pwq)
+        line = work._followers.lane if work._followers is not None else None
+        if line is None or line.head is None or line.head is work:
+            yield from _reasons_of_line(work, pwq)
+        else:  # it waits for the head of its lane
+            yield from _reasons_of_item(line.head, line.head._runs + (line.head._worker is None))
 
 
 def _reasons_of_line(entry: Work | ReturnToken, pwq: PoolWorkqueue) -> Iterator[Reason]:

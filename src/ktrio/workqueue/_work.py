@@ -9,6 +9,7 @@ runs). The pending half lives here, the running half in the worker that runs it.
 `Pending.ACTIVE`      in its pool's worklist: it holds a slot and waits for a worker
 `Pending.COLLIDED`    beside its own run, whose slot it inherits when that ends (it holds none of its own: with the
                       kernel's rule, that it keeps one, max_active 1 and a parked run would wait for each other)
+`Pending.LANED`       in its lane, behind an item that has not ended: in no line of the queue (`ktrio.workqueue._lane`)
 `Pending.ASSIGNED`    with a worker chosen for it: it starts parked
 `Pending.DELAYED`     on its timer, in no line at all: only a `DelayedWork`
 ====================  ==========================================================================================
@@ -59,6 +60,7 @@ class Pending(enum.Enum):
     INACTIVE = enum.auto()
     ACTIVE = enum.auto()
     COLLIDED = enum.auto()
+    LANED = enum.auto()
     ASSIGNED = enum.auto()
     DELAYED = enum.auto()
 
