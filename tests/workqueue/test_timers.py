@@ -170,6 +170,34 @@ async def test_what_is_cancelled_or_moved_does_not_pile_up(move: str) -> None:
         assert alarms.fired == expected
 
 
+async def test_a_crowd_of_cancelled_timers_is_let_go_though_nothing_more_is_armed() -> None:
+    async with open_supervisor() as supervisor:
+        alarms = Alarms(supervisor)
+        timers = [alarms.make(str(number)) for number in range(10_000)]
+        for timer in timers:
+            alarms.arm(timer, 100)
+        for timer in timers[1:]:
+            timer.cancel()
+        assert len(supervisor.timers._heap) <= 2 * STALE_TIMERS
+        await trio.sleep(200)
+        assert alarms.fired == [(100, "0")]
+
+
+async def test_an_entry_left_behind_by_a_move_is_gone_when_its_time_has_come() -> None:
+    """It must not be taken for the timer's own, and pushed on and on."""
+    async with open_supervisor() as supervisor:
+        alarms = Alarms(supervisor)
+        timer = alarms.make("a")
+        alarms.arm(timer, 10)
+        alarms.arm(timer, 5)
+        await trio.sleep(6)
+        alarms.arm(timer, 20)
+        await trio.sleep(6)
+        assert len(supervisor.timers._heap) == 1
+        await trio.sleep(20)
+        assert alarms.fired == [(5, "a"), (20, "a")]
+
+
 async def test_a_timer_may_arm_itself_and_cancel_others_while_it_fires() -> None:
     async with open_supervisor() as supervisor:
         alarms = Alarms(supervisor)

@@ -94,7 +94,7 @@ class Delayed:
         before = work._pwq
         if work._pending is Pending.NOT or before is None:
             return self.queue(work, pwq, delay)
-        if work._disabled or not self.admits(work, is_later=delay > 0):
+        if not self.admits(work, is_later=delay > 0):
             return False
         if pwq is None:
             pwq = before if before.wq is self._wq else self._wq._choose_pwq()
