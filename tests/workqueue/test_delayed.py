@@ -190,6 +190,7 @@ async def test_it_goes_to_the_cpu_chosen_when_it_was_armed(kind: Kind) -> None:
         assert wq.queue_delayed_work_on(1, chosen, 1)
         assert wq.mod_delayed_work_on(0, moved, 1)
         assert not wq.mod_delayed_work_on(2, moved, 1)
+        assert not wq.mod_delayed_work(moved, 1)  # who does not say where leaves it there
         dealt = [DelayedWork(lambda: None, name=f"dealt {number}") for number in range(3)]
         for work in dealt:
             wq.queue_delayed_work(work, 1)
@@ -514,6 +515,7 @@ async def test_flush_of_oneself_while_armed_is_an_error_and_fires_nothing(wq: Wo
         wq.queue_delayed_work(work, 5)
         with pytest.raises(Exception, match="from inside that same item"):
             await work.flush()
+        assert work.statistics().delayed
         log.run("first")
         work.cancel()
 
