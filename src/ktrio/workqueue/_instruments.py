@@ -95,11 +95,12 @@ class Instruments:
     of adding; None while there is no instrument, and then nobody need ask.
     """
 
-    __slots__ = ("_all", "_telling", "activate_work", "execute_end", "execute_start", "queue_work")
+    __slots__ = ("_all", "_telling", "activate_work", "are_there", "execute_end", "execute_start", "queue_work")
 
     def __init__(self) -> None:
         self._all: dict[WorkqueueInstrument, None] = {}  # S
         self._telling: WorkqueueInstrument | None = None  # S: the one that is being called
+        self.are_there = False  # S
         self.queue_work: tuple[WorkqueueInstrument, ...] | None = None  # S
         self.activate_work: tuple[WorkqueueInstrument, ...] | None = None  # S
         self.execute_start: tuple[WorkqueueInstrument, ...] | None = None  # S
@@ -118,6 +119,7 @@ class Instruments:
         self._sort()
 
     def _sort(self) -> None:
+        self.are_there = bool(self._all)
         for point in POINTS:
             listeners = tuple(instrument for instrument in self._all if _overrides(instrument, point))
             setattr(self, point, listeners if self._all else None)

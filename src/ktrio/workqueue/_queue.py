@@ -169,7 +169,8 @@ class Workqueue(DirectedQueueing):
             self.refuse_other_threads()
         if work._pending is not _NOT or work._disabled:
             return False
-        if self._gate.is_shut and not self._gate.admits_chained(task):
+        gate = self._gate
+        if (gate.draining or gate.destroyed or self._supervisor.leaving) and not gate.admits_chained(task):
             return False
         if work._worker is not None:
             pwq = work._worker.pwq

@@ -10,13 +10,11 @@ A worker is a Trio task that runs one item after another. Three things keep that
 * *The worker is the awaitable.* From then on ``await self`` hands Trio's sends to the item's coroutine one by one. Its
   steps run in the task's context, which is set to the item's.
 
-What most items take, from `Workqueue.queue_work` to `_end`, is written straight down, and members of `Pending` are
-looked up once (on their class that costs as much as two calls): each function call on it is some 3 % of an item.
+Most items of most queues do not come along here, but along the fast lane (`ktrio.workqueue._fast_lane`).
 
-An exception of an item ends at the barrier in `_run_item`: books first, then `ktrio.workqueue._outcome`.
-
-Code of this module is protected from KeyboardInterrupt; the user's function is called through one unprotected
-frame.
+An exception of an item ends at the barrier in `_run`, `_run_on` or the fast lane: books first, then
+`ktrio.workqueue._outcome`. Code of this module is protected from KeyboardInterrupt; the user's function is called
+through one unprotected frame.
 """
 
 from __future__ import annotations
@@ -29,6 +27,7 @@ from trio.lowlevel import Abort, enable_ki_protection
 
 from ktrio.workqueue._current import workers_of_this_run
 from ktrio.workqueue._driver import Driver
+from ktrio.workqueue._fast_lane import is_open, run_plain_items
 from ktrio.workqueue._followers import Followers
 from ktrio.workqueue._hogs import step_was_long
 from ktrio.workqueue._outcome import refuse_other_awaitables, report
@@ -71,7 +70,6 @@ class Worker(Driver):
         "_scope",
         "_step_began",
         "_watched",
-        "_yielded",
         "activated",
         "adoptable",
         "asleep",
@@ -116,10 +114,8 @@ class Worker(Driver):
         self._followers: Followers | None = None  # S: of the queueing it runs
         self._interrupted = False  # S
         self._burst = 0  # T: items since the loop last had its turn
-        self._burst_began = 0.0  # T, by `_now`
-        self._step_began = 0.0  # T, by `_now`
+        self._burst_began = self._step_began = 0.0  # T, by `_now`
         self._began = 0.0  # T, by `_now`: the run that has had its first step
-        self._yielded = False  # T: the item gave the loop its turn
 
     # -- the worker's life
 
@@ -154,50 +150,40 @@ class Worker(Driver):
         pool = self.pool
         fresh = True  # nothing run yet since waking: the moment to see to the reserve
         while not self._interrupted:
-            if (fresh or self._watched) and pool.doubts_settled < pool.doubts and self.assigned is None:
-                await pool.settle_doubts()
-                self._step_began = self._now()
-            if self.counted:
-                pool.finishing -= 1
-            work = pool.take(self) if self.assigned is None else self._take_assigned(self.assigned)
-            if work is None:
-                if pool.is_bound:
-                    pool.count_out(self)
-                if pool.seniors and pool.is_held:
-                    await self._yield()
-                    continue
-                value = followers = None  # an idle worker keeps nothing alive
-                self.idle_since = self._step_began
-                pool.enter_idle(self)
-                await trio.lowlevel.wait_task_rescheduled(self._abort_idle)
-                if self.dying:
-                    return
-                self._arrived()
-                fresh = True
-                continue
-            if fresh and not self.parked:
-                fresh = False
-                pool.ensure_reserve()
-            self._begin(work)
-            try:  # barrier: whatever the item raises is caught here
-                if self.cpu_intensive:
-                    value = self._context.run(begin, self, begin_cpu_intensive, (self, work))
-                else:
-                    value = self._context.run(begin, self, work._fn, work._args)
-                if value is SUSPENDED:
-                    self._suspended()
-                    value = await self
-                elif value is not None:
-                    refuse_other_awaitables(work, value)
-            except BaseException as error:
-                self._failed(work, error)
+            if is_open(self):
+                if fresh:
+                    fresh = False
+                    pool.ensure_reserve()
+                suspended = run_plain_items(self)
             else:
-                followers = self._end(work)
-                if followers is not None:
-                    followers.returned(work, value)
-            self._burst += 1
-            if self._yielded:
-                self._yielded, self._burst, self._burst_began = False, 1, self._step_began
+                if (fresh or self._watched) and pool.doubts_settled < pool.doubts and self.assigned is None:
+                    await pool.settle_doubts()
+                    self._step_began = self._now()
+                if self.counted:
+                    pool.finishing -= 1
+                work = pool.take(self) if self.assigned is None else self._take_assigned(self.assigned)
+                if work is None:
+                    if pool.is_bound:
+                        pool.count_out(self)
+                    if pool.seniors and pool.is_held:
+                        await self._yield()
+                        continue
+                    self.idle_since = self._step_began
+                    self._context = self._home  # an idle worker keeps nothing alive
+                    pool.enter_idle(self)
+                    await trio.lowlevel.wait_task_rescheduled(self._abort_idle)
+                    if self.dying:
+                        return
+                    self._arrived()
+                    fresh = True
+                    continue
+                if fresh and not self.parked:
+                    fresh = False
+                    pool.ensure_reserve()
+                suspended = self._run(work)
+            if suspended is not None:
+                await self._run_on(suspended)
+                self._burst, self._burst_began = 1, self._step_began
             elif (  # `must_yield`
                 self._burst >= YIELD_AFTER_ITEMS or self._step_began - self._burst_began > YIELD_AFTER_SECONDS
             ) and not self._interrupted:
@@ -228,6 +214,46 @@ class Worker(Driver):
 
     # -- one item
 
+    def _run(self, work: Work) -> Work | None:
+        """Run an item to its end, or to where it gives up the loop: then it is given back, its books open. Barrier."""
+        self._begin(work)
+        try:
+            if self.cpu_intensive:
+                value = self._context.run(begin, self, begin_cpu_intensive, (self, work))
+            else:
+                value = self._context.run(begin, self, work._fn, work._args)
+            if value is SUSPENDED:
+                return work
+            if value is not None:
+                refuse_other_awaitables(work, value)
+        except BaseException as error:
+            self._failed(work, error)
+        else:
+            self._ended(work, value)
+        self._burst += 1
+        return None
+
+    async def _run_on(self, work: Work) -> None:
+        """Run an item that has given up the loop to its end. Barrier, as `_run`: whatever it raises is caught here."""
+        self._suspended()
+        try:
+            value = await self
+        except BaseException as error:
+            self._failed(work, error)
+        else:
+            self._ended(work, value)
+
+    def _ended(self, work: Work, value: object) -> None:
+        self._end(work)
+        if self._followers is not None:
+            self.tell_followers(work, value)
+
+    def tell_followers(self, work: Work, value: object) -> None:
+        """A run has come to its end, and somebody wants to know."""
+        followers, self._followers = self._followers, None
+        if followers is not None:
+            followers.returned(work, value)
+
     def _begin(self, work: Work) -> None:
         """Open the books of a run: from here on the item is not pending but running."""
         pwq, colour, context = work._pwq, work._colour, work._context
@@ -248,7 +274,7 @@ class Worker(Driver):
         if self.pwq.backlog is not None:
             self.pwq.backlog.room()
 
-    def _end(self, work: Work) -> Followers | None:
+    def _end(self, work: Work) -> None:
         """Close the books of a run: place, slot and colour; its followers are to be told in the same stretch."""
         pwq = self.pwq
         if self.coro is not None:
@@ -266,7 +292,6 @@ class Worker(Driver):
         if self.counted:
             self.pool.finishing += 1
         self.work = work._worker = None
-        self._context = self._home  # an idle worker keeps nothing alive
         pwq.completed += 1
         pwq.in_flight -= 1
         if self.parked:
@@ -283,10 +308,6 @@ class Worker(Driver):
         colour.in_flight -= 1
         if not colour.in_flight:
             pwq.wq.colours.emptied()
-        followers = self._followers
-        if followers is not None:
-            self._followers = None
-        return followers
 
     def _end_parked(self, work: Work, pwq: PoolWorkqueue) -> None:
         """It ends without slot and place."""
@@ -299,11 +320,8 @@ class Worker(Driver):
 
     def _failed(self, work: Work, error: BaseException) -> None:
         """Close the books of a run that raised, then report that."""
-        followers = self._end(work)
-        if isinstance(error, StopIteration):  # a plain function's: it must not pass for the end of a coroutine
-            bug = RuntimeError(f"{work!r} raised StopIteration")
-            bug.__cause__ = error
-            error = bug
+        self._end(work)
+        followers, self._followers = self._followers, None
         report(self.pwq, work, followers, error)
         self._step_began = self._now()
 
@@ -345,7 +363,6 @@ class Worker(Driver):
     def _suspended(self) -> None:
         """The item's first step has ended in an await."""
         self.task.context = self._context
-        self._yielded = True
         self._began = self._step_began
         self._step_ended()
         if self._watched and self.message is not YIELD:
