@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ktrio.workqueue._work import Work
     from ktrio.workqueue._worker import Worker
 
-__all__ = ["current_work", "enclosing_workers", "own_worker", "workers_of_this_run"]
+__all__ = ["current_work", "enclosing_workers", "own_worker", "tasks_of", "workers_of_this_run"]
 
 # The workers of this run of the loop by task: how `parked` and `current_work` find their item without a supervisor at
 # hand. A RunVar, so nothing outlives the run; a worker enters itself when it begins and leaves when it ends.
@@ -60,3 +60,12 @@ def own_worker() -> Worker | None:
     except RuntimeError:
         return None
     return worker if worker is not None and worker.work is not None else None
+
+
+def tasks_of(run: Worker) -> Iterator[trio.lowlevel.Task]:
+    """The task of an item, and all tasks below it in the tree."""
+    ahead = [run.task]
+    while ahead:
+        task = ahead.pop()
+        yield task
+        ahead.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)

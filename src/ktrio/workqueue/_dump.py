@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ktrio.workqueue._work import Work
     from ktrio.workqueue._worker import Worker
 
-__all__ = ["busy_workers", "describe_run", "describe_stack", "dump"]
+__all__ = ["busy_workers", "describe_frame", "describe_runs", "dump"]
 
 Ts = TypeVarTuple("Ts")
 
@@ -56,8 +56,8 @@ def _lines(supervisor: Supervisor) -> Iterator[str]:
         yield f"idle workqueues: {_names(idle, len(idle))}"
     for pool in supervisor.pools:
         yield from _section(_pool, pool)
-    if supervisor.timers.armed:
-        yield f"timers: {supervisor.timers.armed} armed"
+    if supervisor.nr_timers:
+        yield f"timers: {supervisor.nr_timers} armed"
 
 
 def _section(make: Callable[[Unpack[Ts]], Iterable[str]], *args: *Ts) -> list[str]:
@@ -87,7 +87,7 @@ def _queue(wq: Workqueue, runs: list[Worker]) -> Iterator[str]:
     yield f"workqueue {wq.name}: flags={flags} max_active={books.max_active}{state}"
     for pwq in wq.pwqs:
         if pwq.in_flight:
-            yield from _pwq(pwq, sorted((run for run in runs if run.pwq is pwq), key=lambda run: -run.age))
+            yield from _pwq(pwq, [run for run in runs if run.pwq is pwq])
 
 
 def _pwq(pwq: PoolWorkqueue, runs: list[Worker]) -> Iterator[str]:
@@ -95,10 +95,7 @@ def _pwq(pwq: PoolWorkqueue, runs: list[Worker]) -> Iterator[str]:
         f"  pwq {_name_of(pwq.pool)}: active={pwq.nr_active}/{pwq.wq.max_active} inactive={pwq.inactive.waiting} "
         f"running={len(runs)} parked={pwq.parked} in_flight={pwq.in_flight}"
     )
-    for run in runs[:MAX_RUNS]:
-        yield from (f"    {line}" for line in _section(describe_run, run))
-    if len(runs) > MAX_RUNS:
-        yield f"    … and {len(runs) - MAX_RUNS} more running"
+    yield from (f"    {line}" for line in describe_runs(runs))
     if pwq.inactive:
         yield f"    inactive: {_items(pwq.inactive)}"
 
@@ -140,6 +137,14 @@ def _names(names: list[str], total: int) -> str:
 
 
 # -- one run, and the stacks of its tasks
+
+
+def describe_runs(runs: list[Worker]) -> Iterator[str]:
+    """Running items, the oldest first, each with what it waits for."""
+    for run in sorted(runs, key=lambda run: -run.age)[:MAX_RUNS]:
+        yield from _section(describe_run, run)
+    if len(runs) > MAX_RUNS:
+        yield f"… and {len(runs) - MAX_RUNS} more running"
 
 
 def describe_run(run: Worker) -> Iterator[str]:

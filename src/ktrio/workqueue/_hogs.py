@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ktrio.workqueue._work import Work
     from ktrio.workqueue._worker import Worker
 
-__all__ = ["CPU_INTENSIVE_THRESHOLD", "Hogs", "step_clock", "step_was_long"]
+__all__ = ["CPU_INTENSIVE_THRESHOLD", "Hogs", "is_real_time", "step_clock", "step_was_long"]
 
 log = logging.getLogger("ktrio.workqueue")
 
@@ -49,9 +49,13 @@ OTHERS: Final = "(others)"
 
 def step_clock() -> Callable[[], float]:
     """What to time steps by in this run of the loop, in seconds."""
-    clock = trio.lowlevel.current_clock()
+    return time.perf_counter if is_real_time() else trio.lowlevel.current_clock().current_time
+
+
+def is_real_time() -> bool:
+    """Does this run of the loop go by Trio's own clock?"""
     # The class has no public name. Should it be called something else one day, its `current_time` does as well.
-    return time.perf_counter if type(clock).__name__ == "SystemClock" else clock.current_time
+    return type(trio.lowlevel.current_clock()).__name__ == "SystemClock"
 
 
 @final

@@ -55,6 +55,16 @@ class ReturnToken:
         self.worker = worker  # I
         self.has_slot = False  # S: it left the inactive FIFO and stands in the worklist
 
+    @property
+    def waits_for_slot(self) -> bool:
+        """Is it in its pwq's inactive line?"""
+        return not self.has_slot
+
+    @property
+    def waits_for_place(self) -> bool:
+        """Is it in its pool's worklist?"""
+        return self.has_slot
+
     def __repr__(self) -> str:
         return f"<ReturnToken of {self.worker!r} waiting for a {'place' if self.has_slot else 'slot'}>"
 

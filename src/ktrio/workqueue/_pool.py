@@ -57,6 +57,8 @@ class Pool:
         self, supervisor: Supervisor, *, cpu: int, is_bound: bool, is_highpri: bool, capacity: int, idle_timeout: float
     ) -> None:
         self.supervisor = supervisor  # I
+        self.watchdog = supervisor.watchdog  # I
+        self.watched = False  # S: is the watchdog armed?
         self.cpu = cpu  # I
         self.is_bound = is_bound  # I
         self.is_highpri = is_highpri  # I
@@ -112,6 +114,8 @@ class Pool:
             self.returners += 1
         if self.occupied >= self.capacity:  # not `has_place`
             self.at_capacity += 1
+            if self.watchdog.wants:
+                self.watchdog.watch()
         elif self.returners:
             self.kick()
         elif not self.starting:
@@ -139,12 +143,16 @@ class Pool:
             return
         if self.is_bound:
             if not need_more_worker(len(self.worklist), self.nr_running):
+                if self.worklist and self.watchdog.wants:
+                    self.watchdog.watch()
                 return
             more = 0  # exactly one at a time: it wakes the next when it sleeps
         wanted = self.starting + more if more else 1
         room = self.capacity - self.occupied
         if self.worklist and room <= 0:
             self.at_capacity += 1
+            if self.watchdog.wants:
+                self.watchdog.watch()
         for _ in range(wake_ups(wanted, self.worklist.waiting, room, self.starting)):
             self._wake_or_create()
 
@@ -336,6 +344,8 @@ class Pool:
     def enter_idle(self, worker: Worker) -> None:
         """A worker found nothing to do (kernel: ``worker_enter_idle``)."""
         self.idle[worker] = None
+        if self.watched and not self.occupied:
+            self.watchdog.rest()
         if len(self.idle) > 2 and self._too_many():
             self._crowded.unpark_all()
 

@@ -104,6 +104,8 @@ class PoolWorkqueue:
         else:
             work._pending = _INACTIVE
             self.inactive.append(work)
+            if self.pool.watchdog.wants:
+                self.pool.watchdog.watch()
 
     def _activate(self, work: Work) -> None:
         """`work` holds a slot now: onto the worklist."""

@@ -25,6 +25,7 @@ from ktrio.workqueue._gate import PATIENT_ROUNDS
 from ktrio.workqueue._group import WorkGroup
 from ktrio.workqueue._hogs import CPU_INTENSIVE_THRESHOLD, Hogs
 from ktrio.workqueue._instruments import Instruments, WorkqueueInstrument
+from ktrio.workqueue._loop_watchdog import LoopWatchdog
 from ktrio.workqueue._pool import Pool
 from ktrio.workqueue._queue import Workqueue
 from ktrio.workqueue._result import Caller
@@ -32,6 +33,7 @@ from ktrio.workqueue._sensor import InstrumentSensor, trampoline_works
 from ktrio.workqueue._statistics import SupervisorStatistics
 from ktrio.workqueue._threads import thread_limiter
 from ktrio.workqueue._timer import Timers
+from ktrio.workqueue._watchdog import Watchdog, watchdog_threshold
 
 __all__ = ["DEFAULT_CAPACITY", "IDLE_TIMEOUT", "Supervisor", "open_supervisor"]
 
@@ -68,6 +70,8 @@ class Supervisor:
         idle_timeout: float,
         cpu_intensive_threshold: float,
         thread_limit: int | None,
+        watchdog: float | None,
+        loop_watchdog: float,
     ) -> None:
         if cpus < 1:
             raise ValueError(f"cpus must be at least 1, not {cpus}")
@@ -99,6 +103,8 @@ class Supervisor:
         self._refused = 0  # S
         self._warned = False  # S: was the first refusal logged?
         self.timers = Timers(self)  # I; their content S
+        self.watchdog = Watchdog(self, watchdog_threshold(watchdog))  # I
+        self.loop_watchdog = LoopWatchdog(self, loop_watchdog)  # I
 
     @asynccontextmanager
     async def own(self) -> AsyncGenerator[None]:
@@ -155,6 +161,11 @@ class Supervisor:
     def pools(self) -> tuple[Pool, ...]:
         """All pools there are: the normal ones, unbound and then bound, and the high-priority ones likewise."""
         return tuple(pool for kind in sorted(self._pools) for pool in self._pools[kind])
+
+    @property
+    def nr_timers(self) -> int:
+        """Timers that are armed for somebody else than us."""
+        return self.timers.armed - self.watchdog.is_armed
 
     @property
     def all_workqueues(self) -> tuple[Workqueue, ...]:
@@ -299,7 +310,7 @@ class Supervisor:
             chained_refused=self._refused,
             hogs=self.hogs.statistics(),
             threads=self.thread_limiter.borrowed_tokens,
-            timers=self.timers.armed,
+            timers=self.nr_timers,
         )
 
     def __repr__(self) -> str:
@@ -320,6 +331,8 @@ async def open_supervisor(
     idle_timeout: float = IDLE_TIMEOUT,
     cpu_intensive_threshold: float = CPU_INTENSIVE_THRESHOLD,
     thread_limit: int | None = None,
+    watchdog: float | None = None,
+    loop_watchdog: float = 0,
 ) -> AsyncGenerator[Supervisor]:
     """``async with open_supervisor() as supervisor:`` owns pools of workers for the length of the block.
 
@@ -336,10 +349,15 @@ async def open_supervisor(
         longer is counted and reported in the log, and in a bound pool the rest of that run holds up nobody. 0: none is.
       thread_limit: threads that run plain functions of `WQ_CPU_INTENSIVE` queues at once, of all these queues together;
         None means as many as the process may use CPUs.
+      watchdog: seconds after which a warning in the log names items that wait while none of their queue or pool begins,
+        and what runs there, with stacks (kernel: 30 s). 0: never. None means 30 s, but never under a clock of your own,
+        as in tests.
+      loop_watchdog: seconds (5, say) after which a thread names in the log the item that holds the loop, with its
+        stack. In real time, whatever the clock. 0: there is no such thread.
 
     Raises:
       ValueError: `cpus`, `capacity` or `thread_limit` below 1, `idle_timeout` not positive, `cpu_intensive_threshold`
-        negative.
+        or a watchdog negative.
       ExceptionGroup: it holds the errors of items directly, and the block's own, as a nursery would.
     """
     supervisor = Supervisor(
@@ -348,6 +366,8 @@ async def open_supervisor(
         idle_timeout=idle_timeout,
         cpu_intensive_threshold=cpu_intensive_threshold,
         thread_limit=thread_limit,
+        watchdog=watchdog,
+        loop_watchdog=loop_watchdog,
     )
-    async with supervisor.own():
+    async with supervisor.loop_watchdog.watching(), supervisor.own():
         yield supervisor

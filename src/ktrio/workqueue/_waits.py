@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar, cast, final
 import trio
 from trio.lowlevel import Task, enable_ki_protection
 
-from ktrio.workqueue._current import enclosing_workers
+from ktrio.workqueue._current import enclosing_workers, tasks_of
 from ktrio.workqueue._errors import DeadlockError
 
 if TYPE_CHECKING:
@@ -153,11 +153,11 @@ def _reasons_of_item(work: Work, number: int) -> Iterator[Reason]:
 
 def _reasons_of_line(entry: Work | ReturnToken, pwq: PoolWorkqueue) -> Iterator[Reason]:
     """Who stands in line for a slot, or with one for a place: stuck if those who have them all are."""
-    if entry in pwq.inactive:
+    if entry.waits_for_slot:
         holders = frozenset(run for run in _runs(pwq.wq.waits) if run.pwq is pwq and _keeps_slot(run))
         if holders and len(holders) == pwq.nr_active >= pwq.wq.max_active:
             yield holders
-    elif entry in pwq.pool.worklist:
+    elif entry.waits_for_place:
         pool = pwq.pool
         waits = [wq.waits for wq in pool.supervisor.all_workqueues]
         holders = frozenset(run for each in waits for run in _runs(each) if run.pool is pool and _keeps_slot(run))
@@ -264,7 +264,7 @@ class _Graph:
         """What its tasks wait for; None if one of them may do something else."""
         found: list[Wait] = []
         wq = run.pwq.wq
-        for task in _tasks_of(run):
+        for task in tasks_of(run):
             wait = wq.waits.get(task) or wq.returns.get(task)
             if task is not self._beginning.task and task.custom_sleep_data is None:
                 wait = None  # it is about to go on
@@ -297,15 +297,6 @@ class _Graph:
                 if reason <= self._stuck:
                     for blocker in reason:
                         yield wait, blocker
-
-
-def _tasks_of(run: Worker) -> Iterator[Task]:
-    """The task of an item, and all tasks below it in the tree."""
-    ahead = [run.task]
-    while ahead:
-        task = ahead.pop()
-        yield task
-        ahead.extend(child for nursery in task.child_nurseries for child in nursery.child_tasks)
 
 
 def _waits_for_children(task: Task) -> bool:

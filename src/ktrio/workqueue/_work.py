@@ -173,6 +173,16 @@ class Work(Generic[T_co]):
         return self._pending is not Pending.NOT
 
     @property
+    def waits_for_slot(self) -> bool:
+        """Is it in its pwq's inactive line?"""
+        return self._pending is Pending.INACTIVE
+
+    @property
+    def waits_for_place(self) -> bool:
+        """Is it in its pool's worklist?"""
+        return self._pending is Pending.ACTIVE
+
+    @property
     def is_running(self) -> bool:
         """Has its function begun and not ended? Parked counts as running."""
         return self._worker is not None

@@ -103,7 +103,7 @@ class Worker(Driver):
         self._hog_after = pool.supervisor.hogs.threshold  # I, seconds
         self.work: Work | None = None  # T: the item it runs
         self.assigned: Work | None = None  # S: an item chosen for it that starts parked
-        self.parked = False  # S
+        self.parked: bool = False  # S
         self.dying = False  # S: culled
         self.counted = False  # S: in nr_running while it is awake
         self.cpu_intensive = False  # S: its run does not count
