@@ -307,3 +307,45 @@ def test_under_the_system_clock_steps_are_timed_too() -> None:
             return wq.statistics().cpu_time
 
     assert 0.001 <= trio.run(main) < 10
+
+
+class Machine:
+    """A machine on which the process is not alone: time passes, and some of it is ours."""
+
+    def __init__(self) -> None:
+        self.wall = self.ours = 0.0
+
+    def work(self, seconds: float) -> None:
+        self.wall += seconds
+        self.ours += seconds
+
+    def wait_for_others(self, seconds: float) -> None:
+        self.wall += seconds
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
+async def test_a_step_that_waited_for_the_machine_is_no_hogs(
+    kind: Kind, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others had the processor for most of it: advice to its author would be wrong (the kernel counts runtime too)."""
+    machine = Machine()
+    monkeypatch.setattr("ktrio.workqueue._hogs.step_clocks", lambda: (lambda: machine.wall, lambda: machine.ours))
+
+    def preempted() -> None:
+        machine.work(0.004)
+        machine.wait_for_others(0.5)
+
+    def hog() -> None:
+        machine.wait_for_others(0.5)
+        machine.work(0.011)
+
+    async with open_with(kind[1])() as supervisor:
+        wq = supervisor.alloc_workqueue("a", kind[0])
+        for fn in [preempted] * 8 + [hog] * 3:
+            wq.queue_work(Work(fn))
+            await wq.flush()
+            machine.wait_for_others(0.1)
+        (found,) = supervisor.statistics().hogs
+        assert found.function.endswith("hog")
+        assert (found.count, found.longest) == (3, pytest.approx(0.011, abs=0.002))
+    assert caplog.text == ""

@@ -42,7 +42,7 @@ def is_open(worker: Worker) -> bool:
 def run_plain_items(worker: Worker) -> Work | None:
     """Run items as long as they are plain. The item that has given up the loop, if one has; its books are open."""
     pool, instruments, now = worker.pool, worker._instruments, worker._now
-    worklist, hog_after = pool.worklist, worker._hog_after
+    worklist, hog_after = pool.worklist, worker._hogs.threshold
     while worklist and pool.occupied < pool.capacity and not (pool.gated or pool.returners or instruments.are_there):
         work: Work = worklist.popleft()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType] - no token
         if worklist.gone:

@@ -14,14 +14,19 @@ ticks and only at pools that manage concurrency; we see every step, but only onc
 Steps are timed by the clock that runs: by `time.perf_counter` under Trio's own clock, which is that plus an offset and
 three times as dear, and else by the clock of the run. Under a `trio.testing.MockClock` jumping it is burning CPU.
 
-The worker reads it once after each item, which it must do anyway to know when to give up the loop, and twice more for
-each step that ends in an await. So an item that never awaits pays nothing for being timed.
+What counts in the end is the time for which the thread had the processor, or every busy machine would make hogs of us
+all. Asking for that is dear, so a sample is taken by a step that begins more than `RESAMPLE_AFTER` after the last one,
+and looked at when a step has been long. So what came before it may be counted in, at most that much.
+
+The worker reads the clock once after each item, which it must do anyway to know when to give up the loop, and twice
+more for each step that ends in an await. So an item that never awaits pays nothing for being timed.
 """
 
 from __future__ import annotations
 
 import functools
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, cast, final
@@ -36,20 +41,25 @@ if TYPE_CHECKING:
     from ktrio.workqueue._work import Work
     from ktrio.workqueue._worker import Worker
 
-__all__ = ["CPU_INTENSIVE_THRESHOLD", "Hogs", "is_real_time", "step_clock", "step_was_long"]
+__all__ = ["CPU_INTENSIVE_THRESHOLD", "Hogs", "is_real_time", "step_was_long"]
 
 log = logging.getLogger("ktrio.workqueue")
 
 # Seconds (kernel: wq_cpu_intensive_thresh_us, 10 000 µs).
 CPU_INTENSIVE_THRESHOLD: Final = 0.010
+# Seconds for which a sample of the thread's processor time is good enough: it costs ten readings of the clock.
+RESAMPLE_AFTER: Final = 0.002
 # Functions kept apart (kernel: WCI_MAX_ENTS). Those that come when the table is full are counted together.
 MAX_FUNCTIONS: Final = 128
 OTHERS: Final = "(others)"
 
 
-def step_clock() -> Callable[[], float]:
-    """What to time steps by in this run of the loop, in seconds."""
-    return time.perf_counter if is_real_time() else trio.lowlevel.current_clock().current_time
+def step_clocks() -> tuple[Callable[[], float], Callable[[], float]]:
+    """What to time steps by in this run of the loop, in seconds; and how much of that this thread had the processor."""
+    if is_real_time():
+        return time.perf_counter, time.thread_time
+    clock = trio.lowlevel.current_clock().current_time
+    return clock, clock
 
 
 def is_real_time() -> bool:
@@ -65,14 +75,25 @@ class Hogs:
     Legend: I set once · S changed only in one synchronous stretch.
     """
 
-    __slots__ = ("_table", "now", "threshold")
+    __slots__ = ("_ours", "_ours_then", "_table", "now", "resample_at", "threshold")
 
     def __init__(self, threshold: float) -> None:
         if not threshold >= 0:
             raise ValueError(f"cpu_intensive_threshold must be seconds, or 0 for never, not {threshold}")
         self.threshold = threshold or float("inf")  # I, seconds
-        self.now = step_clock()  # I
+        self.now, self._ours = step_clocks()  # I
+        self._ours_then = 0.0  # S: `_ours` at the last sample
+        self.resample_at = -math.inf  # S, by `now`: when the next step that begins takes a sample
         self._table: dict[str, tuple[int, float]] = {}  # S: how often, and the longest in seconds
+
+    def sample(self, now: float) -> None:
+        """A step begins at `now`: note how much the thread has had so far."""
+        self._ours_then = self._ours()
+        self.resample_at = now + RESAMPLE_AFTER
+
+    def processor_time(self, seconds: float) -> float:
+        """Of `seconds`, which a step took that ends now, what the thread had the processor for, or a little more."""
+        return min(seconds, self._ours() - self._ours_then)
 
     def note(self, work: Work, seconds: float) -> None:
         """Count a long step, and report it if it is time to."""
@@ -103,6 +124,9 @@ class Hogs:
 def step_was_long(worker: Worker, work: Work, seconds: float, *, is_last: bool) -> None:
     """A step of `work` took longer than the threshold; if it was not the run's last, the run goes on."""
     pool = worker.pool
+    seconds = pool.supervisor.hogs.processor_time(seconds)
+    if seconds <= pool.supervisor.hogs.threshold:  # for the rest it waited for the machine
+        return
     if pool.is_bound and not worker.cpu_intensive:
         worker.pwq.cpu_intensive += 1
         if not is_last:

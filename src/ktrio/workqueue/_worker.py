@@ -10,11 +10,9 @@ A worker is a Trio task that runs one item after another. Three things keep that
 * *The worker is the awaitable.* From then on ``await self`` hands Trio's sends to the item's coroutine one by one. Its
   steps run in the task's context, which is set to the item's.
 
-Most items of most queues do not come along here, but along the fast lane (`ktrio.workqueue._fast_lane`).
-
-An exception of an item ends at the barrier in `_run`, `_run_on` or the fast lane: books first, then
-`ktrio.workqueue._outcome`. Code of this module is protected from KeyboardInterrupt; the user's function is called
-through one unprotected frame.
+Most items do not come along here, but along the fast lane (`ktrio.workqueue._fast_lane`). An exception of an item ends
+at a barrier: books first, then `ktrio.workqueue._outcome`. The user's function is called through one frame that is not
+protected from KeyboardInterrupt.
 """
 
 from __future__ import annotations
@@ -62,7 +60,7 @@ class Worker(Driver):
         "_colour",
         "_context",
         "_followers",
-        "_hog_after",
+        "_hogs",
         "_home",
         "_instruments",
         "_interrupted",
@@ -99,8 +97,8 @@ class Worker(Driver):
         self.name = f"kworker/{'' if pool.is_bound else 'u'}{pool.cpu}:{number}{'H' if pool.is_highpri else ''}"  # I
         self._watched = pool.is_bound and not pool.supervisor.uses_instrument  # I: by the trampoline
         self._instruments = pool.supervisor.instruments  # I
-        self._now = pool.supervisor.hogs.now  # I: the clock of steps, which is not the run's
-        self._hog_after = pool.supervisor.hogs.threshold  # I, seconds
+        self._hogs = pool.supervisor.hogs  # I
+        self._now = self._hogs.now  # I: the clock of steps, which is not the run's
         self.work: Work | None = None  # T: the item it runs
         self.assigned: Work | None = None  # S: an item chosen for it that starts parked
         self.parked: bool = False  # S
@@ -144,7 +142,9 @@ class Worker(Driver):
         """It was woken or created, and now it runs."""
         self.pool.starting -= 1
         self._burst = 0
-        self._burst_began = self._step_began = self._now()
+        self._burst_began = self._step_began = now = self._now()
+        if now > self._hogs.resample_at:
+            self._hogs.sample(now)
 
     async def _work_until_interrupted(self) -> None:
         pool = self.pool
@@ -282,7 +282,7 @@ class Worker(Driver):
         now = self._now()
         seconds, self._step_began = now - self._step_began, now  # the next item's first step begins here
         pwq.cpu_time += seconds
-        if seconds > self._hog_after:
+        if seconds > self._hogs.threshold:
             step_was_long(self, work, seconds, is_last=True)
             self._step_began = self._now()
         if self._instruments.execute_end is not None:
@@ -372,7 +372,9 @@ class Worker(Driver):
 
     def send(self, value: object) -> object:
         """Every later step."""
-        self._step_began = self._now()
+        self._step_began = now = self._now()
+        if now > self._hogs.resample_at:
+            self._hogs.sample(now)
         if self.asleep:  # not if an instrument is the sensor: it has said so before this step
             self.pool.woke_up(self)
         message = resume(self.coro, value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -385,7 +387,7 @@ class Worker(Driver):
         """A step has ended in an await; the last one of a run ends in `_end`."""
         seconds = self._now() - self._step_began
         self.pwq.cpu_time += seconds
-        if seconds > self._hog_after and self.work is not None:
+        if seconds > self._hogs.threshold and self.work is not None:
             step_was_long(self, self.work, seconds, is_last=False)
 
     @property
