@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import assert_type
 
 from ktrio import DelayedWork, PeriodicWork, Supervisor, Work, Workqueue
-from ktrio.workqueue import Rate
+from ktrio.workqueue import WQ_HIGHPRI, Rate
 
 
 async def count(text: str, *, base: int = 10) -> int:
@@ -32,6 +32,12 @@ async def results(wq: Workqueue) -> None:
     assert_type(await wq.queue_work_wait(later), bool)
     assert_type(wq.lane(("ann", 1)).queue_work(later), bool)
     wq.queue_work(later)
+
+
+def ordered(supervisor: Supervisor) -> None:
+    wq = supervisor.alloc_ordered_workqueue("ordered", WQ_HIGHPRI, on_error=note, max_pending=5)
+    assert_type(wq, Workqueue)
+    assert_type(wq.is_ordered, bool)
 
 
 async def disabled(wq: Workqueue, work: Work) -> None:

@@ -62,6 +62,8 @@ class WorkqueueAttrs:
     name: str
     flags: WorkqueueFlags
     on_error: OnError
+    ordered: bool = False
+    """One item at a time, in the order of queueing, over all simulated CPUs (kernel: ``__WQ_ORDERED``)."""
 
     def __post_init__(self) -> None:
         if self.on_error not in ("raise", "store") and not callable(self.on_error):

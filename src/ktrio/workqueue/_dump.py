@@ -84,7 +84,8 @@ def _queue(wq: Workqueue, runs: list[Worker]) -> Iterator[str]:
     books = wq.statistics()
     flags = (books.flags.name or "bound") if books.flags else "bound"
     state = " destroyed" if books.destroyed else " draining" if books.draining else ""
-    yield f"workqueue {wq.name}: flags={flags} max_active={books.max_active}{state}"
+    ordered = " ordered" if books.ordered else ""
+    yield f"workqueue {wq.name}: flags={flags} max_active={books.max_active}{ordered}{state}"
     for pwq in wq.pwqs:
         if pwq.in_flight:
             yield from _pwq(pwq, [run for run in runs if run.pwq is pwq])

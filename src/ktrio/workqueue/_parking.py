@@ -12,6 +12,7 @@ P4  Leaving with an exception in flight never waits and never hides it: slot and
     (counted as overshoot), and nothing more starts until the counts are below them again.
 P5  flush, drain and destroy wait for parked items like for any other.
 P6  An item queued again while it runs holds no slot of its own; it inherits the run's (`Pending.COLLIDED`).
+P7  In an ordered queue it gives back its place only, and keeps the slot: nobody begins before it has ended.
 P8  Parking while parked, or outside an item's own task, is an error. An item queued with ``parked=True`` starts parked:
     its first ``parked()`` adopts that state, and its first return is its activation.
 P9  Parking that *insists* (``parked(insist=True)``) comes back without asking, as by P4: for whoever waits while it
@@ -120,7 +121,8 @@ def _park(worker: Worker) -> None:
     pwq.parked += 1
     pool.parked += 1
     pool.occupied -= 1
-    pwq.release_slot()
+    if not pwq.keeps_slot:
+        pwq.release_slot()
     if pool.worklist:
         pool.kick()
 
@@ -141,7 +143,7 @@ def _force_return(worker: Worker, *, has_slot: bool = False) -> None:
     """Come back without asking, because an exception is in flight (P4)."""
     pool, pwq = worker.pool, worker.pwq
     worker.adoptable = False
-    if not has_slot:
+    if not (has_slot or pwq.keeps_slot):
         pwq.nr_active += 1
     worker.returned()
     if pwq.nr_active > pwq.wq.max_active or pool.occupied > pool.capacity:

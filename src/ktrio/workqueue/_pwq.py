@@ -54,6 +54,7 @@ class PoolWorkqueue:
         "inactive",
         "instruments",
         "is_cpu_intensive",
+        "keeps_slot",
         "nr_active",
         "overshoot",
         "parked",
@@ -72,6 +73,7 @@ class PoolWorkqueue:
         self.rate: RateLimit | None = None  # S: the queue's, if it has one
         self.instruments = pool.supervisor.instruments  # I
         self.is_cpu_intensive = pool.is_bound and WQ_CPU_INTENSIVE in wq.flags  # I: its items never count in nr_running
+        self.keeps_slot: bool = wq.is_ordered  # I: who parks here gives back the place only (P7)
         self.nr_active = 0  # S: slots taken
         self.inactive = Line()  # I; its content S
         self.returners: OrderedDict[ReturnToken, None] = OrderedDict()  # S: the tokens in `inactive`
@@ -186,8 +188,11 @@ class PoolWorkqueue:
     def take_slot_nowait(self) -> bool:
         """A parked item comes back: take a slot if one is free and nobody is in line (P2).
 
-        Who is in line although a slot is free waits for the rate, and that is no line for who has started.
+        Who is in line although a slot is free waits for the rate, and that is no line for who has started. In an
+        ordered queue it has its slot (P7).
         """
+        if self.keeps_slot:
+            return True
         if (self.inactive and self.rate is None) or not has_slot(self.nr_active, self.wq.max_active):
             return False
         self.nr_active += 1

@@ -63,7 +63,9 @@ class Workqueue(DirectedQueueing):
         self.waits: dict[trio.lowlevel.Task, Wait] = {}  # S: of tasks inside its items, for others
         self.returns: dict[trio.lowlevel.Task, Wait] = {}  # S: of its items, from `parked`
         self._instruments = supervisor.instruments  # I
-        self._pwqs = tuple(PoolWorkqueue(self, pool) for pool in supervisor.pools_for(attrs.flags))  # I
+        self.is_ordered: bool = attrs.ordered  # I: does it run one item at a time, in the order of queueing?
+        pools = supervisor.pool_of_ordered(attrs.flags) if attrs.ordered else supervisor.pools_for(attrs.flags)
+        self._pwqs = tuple(PoolWorkqueue(self, pool) for pool in pools)  # I
         self._deal = cycle(self._pwqs)  # S: round robin for queueings from outside
         self._gate = Gate(self, supervisor)  # I; its content S
         self.delayed = Delayed(self, supervisor)  # I; its content S
@@ -90,13 +92,13 @@ class Workqueue(DirectedQueueing):
 
     @property
     def pwqs(self) -> tuple[PoolWorkqueue, ...]:
-        """Its share of each pool, one for each simulated CPU."""
+        """Its share of each pool, one for each simulated CPU; only one if it is ordered."""
         return self._pwqs
 
     @property
     def cpus(self) -> int:
-        """How many simulated CPUs, so pwqs, it has."""
-        return len(self._pwqs)
+        """How many simulated CPUs it spans; it has as many pwqs, or one for all of them if it is ordered."""
+        return self._supervisor.cpus
 
     @property
     def max_pending(self) -> int:
@@ -115,7 +117,7 @@ class Workqueue(DirectedQueueing):
         queued where it runs.
 
         With `parked` it starts parked: at once, without slot or place, until its first return from
-        ``async with parked():``.
+        ``async with parked():``. Not in an ordered queue (ValueError), where nothing starts out of its turn.
 
         Raises:
           DrainingError: the queue is draining and this is not called from inside one of its items.
@@ -131,15 +133,16 @@ class Workqueue(DirectedQueueing):
     def queue_work_on(self, cpu: int, work: Work, *, parked: bool = False) -> bool:
         """As `queue_work`, on a simulated CPU of the caller's choice (kernel: ``queue_work_on``).
 
-        ValueError if there is no such CPU. An item that is running is queued where it runs.
+        ValueError if there is no such CPU. An item that is running is queued where it runs; and in an ordered queue all
+        CPUs are one.
         """
         return self._queue(work, self.pwq_of(cpu), parked)
 
     def pwq_of(self, cpu: int) -> PoolWorkqueue:
         """Its share of that simulated CPU; ValueError if there is none."""
-        if not 0 <= cpu < len(self._pwqs):
-            raise ValueError(f"workqueue {self.name!r} has CPUs 0 to {len(self._pwqs) - 1}, not {cpu}")
-        return self._pwqs[cpu]
+        if not 0 <= cpu < self.cpus:
+            raise ValueError(f"workqueue {self.name!r} has CPUs 0 to {self.cpus - 1}, not {cpu}")
+        return self._pwqs[0 if self.is_ordered else cpu]
 
     @enable_ki_protection
     async def queue_work_wait(self, work: Work) -> bool:
@@ -178,6 +181,8 @@ class Workqueue(DirectedQueueing):
                 raise BusyError(f"{work!r} runs on {pwq.wq!r}: it cannot be queued on {self!r} before that run ends")
         elif pwq is None:
             pwq = self._pwqs[0] if len(self._pwqs) == 1 else self._choose_pwq()
+        if parked and self.is_ordered:
+            raise ValueError(f"workqueue {self.name!r} is ordered: {work!r} cannot start parked, out of its turn")
         if pwq.backlog is not None and context is None:
             pwq.backlog.refuse_if_full()
         if self._instruments.queue_work is not None:
@@ -203,6 +208,8 @@ class Workqueue(DirectedQueueing):
             raise RuntimeError(f"{self!r} was used from outside its loop: use trio.from_thread.run_sync")
 
     def _choose_pwq(self) -> PoolWorkqueue:
+        if self.is_ordered:
+            return self._pwqs[0]
         for worker in enclosing_workers():
             if worker.pool.supervisor is self._supervisor:
                 return self._pwqs[worker.pool.cpu]
@@ -337,10 +344,12 @@ class Workqueue(DirectedQueueing):
         """Change the number of slots per simulated CPU; 0 means 256 (kernel: ``workqueue_set_max_active``).
 
         Raising it lets waiting items start at once; lowering it cancels nothing, the count only falls. ValueError
-        outside 0 to 65 536.
+        outside 0 to 65 536, and for an ordered queue, whose one slot is its order.
         """
         self.refuse_other_threads()
         self._instruments.refuse_inside("set_max_active")
+        if self.is_ordered:
+            raise ValueError(f"workqueue {self.name!r} is ordered: its max_active is 1 and stays so")
         self.max_active = effective_max_active(max_active)
         for pwq in self._pwqs:
             pwq.promote()
@@ -376,7 +385,7 @@ class Workqueue(DirectedQueueing):
     def __repr__(self) -> str:
         now = self.statistics()
         state = " destroyed" if now.destroyed else " draining" if now.draining else ""
-        per_cpu = f" x {self.cpus}" if self.cpus > 1 else ""
+        per_cpu = f" x {len(self._pwqs)}" if len(self._pwqs) > 1 else ""
         rate = f" rate={now.rate}" if now.rate is not None else ""
         return (
             f"<Workqueue {self.name!r} active={now.nr_active}/{self.max_active}{per_cpu} inactive={now.inactive} "

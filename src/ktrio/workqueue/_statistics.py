@@ -52,7 +52,7 @@ class PwqStatistics:
     cpu: int
     """The simulated CPU."""
     nr_active: int
-    """Items that hold a slot: running unparked, or waiting for a worker."""
+    """Items that hold a slot: running unparked, or waiting for a worker; in an ordered queue, parked ones too."""
     inactive: int
     """Items (and parked items on their way back) that wait for a slot."""
     in_flight: int
@@ -74,12 +74,14 @@ class WorkqueueStatistics:
     """The queue's name."""
     flags: WorkqueueFlags
     """What it was allocated with."""
+    ordered: bool
+    """Does it run one item at a time, in the order of queueing, over all simulated CPUs?"""
     max_active: int
-    """Slots per simulated CPU."""
+    """Slots per simulated CPU; of an ordered queue 1 in all."""
     max_pending: int
     """Items that may be pending before queueing from outside is refused or waits; 0: no limit."""
     nr_active: int
-    """Items that hold a slot: running unparked, or waiting for a worker."""
+    """Items that hold a slot: running unparked, or waiting for a worker; in an ordered queue, parked ones too."""
     inactive: int
     """Items (and parked items on their way back) that wait for a slot."""
     pending: int
@@ -213,6 +215,7 @@ def workqueue_statistics(wq: Workqueue) -> WorkqueueStatistics:
     return WorkqueueStatistics(
         name=wq.name,
         flags=wq.flags,
+        ordered=wq.is_ordered,
         max_active=wq.max_active,
         max_pending=wq.max_pending,
         nr_active=sum(pwq.nr_active for pwq in pwqs),

@@ -31,6 +31,7 @@ from ktrio.workqueue._queue import Workqueue
 from ktrio.workqueue._result import Caller
 from ktrio.workqueue._sensor import InstrumentSensor, trampoline_works
 from ktrio.workqueue._statistics import SupervisorStatistics
+from ktrio.workqueue._steering import Steering
 from ktrio.workqueue._threads import thread_limiter
 from ktrio.workqueue._timer import Timers
 from ktrio.workqueue._watchdog import Watchdog, watchdog_threshold
@@ -56,7 +57,7 @@ NORMAL_UNBOUND: Final = PoolKind(is_highpri=False, is_bound=False)
 
 
 @final
-class Supervisor:
+class Supervisor(Steering):
     """Made by `open_supervisor`.
 
     Legend: I set once · T only by the task inside `open_supervisor` · S changed only in one synchronous stretch.
@@ -96,6 +97,7 @@ class Supervisor:
         self.closed = False  # S: nothing is accepted any more, from nobody
         self.refuses_chained = False  # T
         self._workqueues: dict[Workqueue, None] = {}  # S: in the order of allocation
+        self._ordered = 0  # S: ordered queues allocated, ever
         self._nursery: trio.Nursery | None = None  # T: while `own` is inside it
         self._late_errors: list[BaseException] = []  # S: raised by on_discard after the nursery was closed
         self._unsettled: list[tuple[Caller | WorkGroup, str]] = []  # S
@@ -244,10 +246,14 @@ class Supervisor:
           ValueError: `max_active` or `max_pending` out of range, or an unusable `on_error`.
           SupervisorClosedError: the block was left.
         """
+        attrs = WorkqueueAttrs(name=name, flags=WorkqueueFlags(flags), on_error=on_error)
+        return self.alloc(attrs, max_active, max_pending, rate)
+
+    def alloc(self, attrs: WorkqueueAttrs, max_active: int, max_pending: int, rate: Rate | None) -> Workqueue:
+        """A queue that belongs to this supervisor."""
         # Of one that is being cancelled the caller is to meet Cancelled, not this.
         if self.closed or (self.leaving and not self.is_cancelled):
-            raise SupervisorClosedError(f"{self!r} was left: it cannot allocate workqueue {name!r}")
-        attrs = WorkqueueAttrs(name=name, flags=WorkqueueFlags(flags), on_error=on_error)
+            raise SupervisorClosedError(f"{self!r} was left: it cannot allocate workqueue {attrs.name!r}")
         wq = Workqueue(self, attrs, max_active, max_pending)
         if rate is not None:
             wq.set_rate(rate)

@@ -90,7 +90,8 @@ class Wait:
         self.deadline = trio.current_effective_deadline()
         wq = self.worker.pwq.wq
         self._books = wq.returns if what == "parked" else wq.waits
-        if is_waited_for(self.worker, keeps_slot=not self.worker.parked and self.task is not self.worker.task):
+        keeps_place = not self.worker.parked and self.task is not self.worker.task
+        if is_waited_for(self.worker, keeps_slot=keeps_place or self.worker.pwq.keeps_slot):
             self._books[self.task] = self
             try:
                 refuse_certain_deadlock(self)
@@ -154,13 +155,14 @@ def _reasons_of_item(work: Work, number: int) -> Iterator[Reason]:
 def _reasons_of_line(entry: Work | ReturnToken, pwq: PoolWorkqueue) -> Iterator[Reason]:
     """Who stands in line for a slot, or with one for a place: stuck if those who have them all are."""
     if entry.waits_for_slot:
-        holders = frozenset(run for run in _runs(pwq.wq.waits) if run.pwq is pwq and _keeps_slot(run))
+        waiting = _runs(pwq.wq.waits) | _runs(pwq.wq.returns)
+        holders = frozenset(run for run in waiting if run.pwq is pwq and (pwq.keeps_slot or _keeps_place(run)))
         if holders and len(holders) == pwq.nr_active >= pwq.wq.max_active:
             yield holders
     elif entry.waits_for_place:
         pool = pwq.pool
         waits = [wq.waits for wq in pool.supervisor.all_workqueues]
-        holders = frozenset(run for each in waits for run in _runs(each) if run.pool is pool and _keeps_slot(run))
+        holders = frozenset(run for each in waits for run in _runs(each) if run.pool is pool and _keeps_place(run))
         if len(holders) == pool.occupied >= pool.capacity:
             yield holders
 
@@ -169,8 +171,8 @@ def _runs(waits: dict[Task, Wait]) -> set[Worker]:
     return {wait.worker for wait in waits.values() if wait.worker is not None}
 
 
-def _keeps_slot(run: Worker) -> bool:
-    """Does it hold a slot and a place, and will it while it waits? It parks if its own task waits."""
+def _keeps_place(run: Worker) -> bool:
+    """Does it hold a place, and will it while it waits? It parks if its own task waits. So for its slot, but for P7."""
     return not run.parked and run.task not in run.pwq.wq.waits
 
 
