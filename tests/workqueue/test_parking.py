@@ -310,3 +310,21 @@ async def test_p9_parking_that_insists_comes_back_at_once_beyond_the_limits(trac
         assert trace.starts == ["other"], "nothing starts before the count is below the limit"
         trace.open("other", "late")
     assert trace.starts == ["other", "late"]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+async def test_an_item_that_never_leaves_parked_gives_nothing_back_twice(waits: bool) -> None:
+    """P1: by hand one can enter and forget to leave, before the item's first wait or after it."""
+
+    async def body() -> None:
+        if waits:
+            await trio.lowlevel.checkpoint()
+        await parked().__aenter__()
+
+    async with open_supervisor() as supervisor:
+        wq = alloc(supervisor, max_active=1)
+        for _ in range(3):
+            wq.queue_work(Work(body))
+            wq.queue_work(Work(print))
+        await wq.flush()
+        await assert_at_zero(supervisor, wq)

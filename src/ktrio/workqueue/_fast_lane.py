@@ -70,6 +70,9 @@ def run_plain_items(worker: Worker) -> Work | None:
         except BaseException as error:  # barrier, as on the plain road
             worker._failed(work, error)
         else:
+            if worker.parked:  # it has entered `parked` by hand, and never left: not plain
+                worker._ended(work, value)
+                return None
             ended = now()
             seconds = ended - worker._step_began
             worker._step_began = ended
@@ -93,8 +96,7 @@ def run_plain_items(worker: Worker) -> Work | None:
             if worker._followers is not None:
                 worker.tell_followers(work, value)
         worker._burst = burst = worker._burst + 1
-        if burst >= YIELD_AFTER_ITEMS or worker._step_began - worker._burst_began > YIELD_AFTER_SECONDS:
-            break  # `must_yield`
-        if worker._interrupted:
+        late = worker._step_began - worker._burst_began > YIELD_AFTER_SECONDS
+        if burst >= YIELD_AFTER_ITEMS or late or worker._interrupted:  # `must_yield`
             break
     return None

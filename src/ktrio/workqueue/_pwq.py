@@ -164,6 +164,14 @@ class PoolWorkqueue:
             self.inactive.appendleft(work)
             self.promote()
 
+    def ended_parked(self, work: Work) -> None:
+        """A run has ended without leaving `parked`: without a slot, but in an ordered queue (P7)."""
+        self.parked -= 1
+        if work._pending is _COLLIDED:
+            self.succeed(work, had_slot=self.keeps_slot)
+        elif self.keeps_slot:
+            self.release_slot()
+
     def withdraw(self, work: Work) -> None:
         """Take back a pending queueing: it will never run."""
         self.grab(work)

@@ -310,15 +310,11 @@ class Worker(Driver):
             pwq.wq.colours.emptied()
 
     def _end_parked(self, work: Work, pwq: PoolWorkqueue) -> None:
-        """It ends without a place, and without a slot but in an ordered queue (P7): somebody never left `parked`."""
+        """It ends without slot and place."""
         self.parked = self.adoptable = False
         self.activated = True
         self.pool.parked -= 1
-        pwq.parked -= 1
-        if work._pending is _COLLIDED:
-            pwq.succeed(work, had_slot=pwq.keeps_slot)
-        elif pwq.keeps_slot:
-            pwq.release_slot()
+        pwq.ended_parked(work)
 
     def _failed(self, work: Work, error: BaseException) -> None:
         """Close the books of a run that raised, then report that."""
