@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         SendBytes,
     )
     from ktrio.http.policy import Limits
+    from ktrio.instrumentation.chrome_trace import ChromeTrace, chrome_trace
     from ktrio.net.addresses import FdAddress, TcpAddress, UnixAddress, url_of
     from ktrio.net.connection import Connection, ConnectionProtocol, ProtocolFactory
     from ktrio.net.deadlines import Phase, Timeouts
@@ -73,6 +74,7 @@ _EXPORTS = {
     "BodyTooLarge": "ktrio.http.errors",
     "BodyWriter": "ktrio.http.messages",
     "BrokenServerError": "ktrio.server.errors",
+    "ChromeTrace": "ktrio.instrumentation.chrome_trace",
     "Connection": "ktrio.net.connection",
     "ConnectionGone": "ktrio.net.errors",
     "ConnectionProtocol": "ktrio.net.connection",
@@ -125,6 +127,7 @@ _EXPORTS = {
     "Work": "ktrio.workqueue",
     "Workqueue": "ktrio.workqueue",
     "WorkqueueError": "ktrio.workqueue",
+    "chrome_trace": "ktrio.instrumentation.chrome_trace",
     "current_work": "ktrio.workqueue",
     "files": "ktrio.handlers.files",
     "mount": "ktrio.handlers.mounts",
@@ -148,6 +151,7 @@ __all__ = [
     "BodyTooLarge",
     "BodyWriter",
     "BrokenServerError",
+    "ChromeTrace",
     "Connection",
     "ConnectionGone",
     "ConnectionProtocol",
@@ -196,6 +200,7 @@ __all__ = [
     "Work",
     "Workqueue",
     "WorkqueueError",
+    "chrome_trace",
     "current_work",
     "files",
     "mount",

@@ -11,7 +11,7 @@ import logging
 import os
 import resource
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, cast, final
 
@@ -20,6 +20,7 @@ import trio
 from ktrio.config import CommandSettings
 from ktrio.handlers.files import RootError, files
 from ktrio.instrumentation.access_log import AccessLog
+from ktrio.instrumentation.chrome_trace import ChromeTrace, chrome_trace
 from ktrio.instrumentation.monitor import DEFAULT_INTERVAL, LEAST_INTERVAL, MOST_INTERVAL, PROTOCOL
 from ktrio.net.addresses import describe, url_of
 from ktrio.net.errors import AddressError, ListenError
@@ -40,6 +41,7 @@ __all__ = [
     "Narrator",
     "Server",
     "ServerStatistics",
+    "TraceError",
     "describe",
     "exit_status",
     "raise_open_file_limit",
@@ -48,7 +50,12 @@ __all__ = [
     "url_of",
 ]
 
-STARTUP_ERRORS: Final = (AddressError, ListenError, RootError)
+
+class TraceError(Exception):
+    """The caller's fault: the file for a trace cannot be written."""
+
+
+STARTUP_ERRORS: Final = (AddressError, ListenError, RootError, TraceError)
 """What can be wrong with what a server was asked for; each says it in one line."""
 
 log = logging.getLogger("ktrio.commands")
@@ -120,7 +127,7 @@ def run_http_command(settings: CommandSettings, narrator: Narrator, write_log: C
             task_status=task_status,
         )
 
-    return trio.run(_run_until_signalled, serve, narrator, settings.monitor)
+    return trio.run(_run_until_signalled, serve, narrator, settings)
 
 
 def run_echo_command(settings: CommandSettings, narrator: Narrator) -> int:
@@ -135,7 +142,7 @@ def run_echo_command(settings: CommandSettings, narrator: Narrator) -> int:
             task_status=task_status,
         )
 
-    return trio.run(_run_until_signalled, serve, narrator, settings.monitor)
+    return trio.run(_run_until_signalled, serve, narrator, settings)
 
 
 class _Serve(Protocol):
@@ -153,7 +160,7 @@ class _Signalled:
     forced_by: int | None = None  # the second signal, if anything was left for it to force
 
 
-async def _run_until_signalled(serve: _Serve, narrator: Narrator, monitor: str | None) -> int:
+async def _run_until_signalled(serve: _Serve, narrator: Narrator, settings: CommandSettings) -> int:
     """Serve until told to stop by signals, and tell the story; the exit status."""
     state = _Signalled()
 
@@ -174,17 +181,30 @@ async def _run_until_signalled(serve: _Serve, narrator: Narrator, monitor: str |
         if state.server is not None:
             _tell(narrator.asked, state.server)
 
-    with forwarding(on_signal, on_quit), _single_error_unwrapped():
+    with _tracing(settings.trace) as trace, forwarding(on_signal, on_quit), _single_error_unwrapped():
         async with trio.open_nursery() as nursery:
             await nursery.start(_serve_then_cancel, serve, nursery.cancel_scope, state)
-            if monitor is not None and state.server is not None:
-                await nursery.start(serve_monitor, state.server.supervisor, monitor)  # it ends after the connections
+            if settings.monitor is not None and state.server is not None:  # it ends after the connections
+                await nursery.start(serve_monitor, state.server.supervisor, settings.monitor)
+            if trace is not None and state.server is not None:
+                state.server.supervisor.add_instrument(trace)
             gc.freeze()  # what is there now stays: the collector need not look at it again under load
             if state.server is not None:
                 _tell(narrator.started, state.server)
                 nursery.start_soon(_narrate_drain, state.server, narrator)
                 nursery.start_soon(_leave_as_last_resort, state.server, narrator, state)
     return _conclude(state, narrator)
+
+
+@contextmanager
+def _tracing(path: str | None) -> Generator[ChromeTrace | None]:
+    """The trace that was asked for, if any; TraceError if its file cannot be written."""
+    with ExitStack() as opened:
+        try:
+            trace = opened.enter_context(chrome_trace(path)) if path is not None else None
+        except OSError as error:
+            raise TraceError(f"cannot write the trace {path}: {error.strerror}") from error
+        yield trace
 
 
 def _tell(say: Callable[[Server], None], server: Server) -> None:

@@ -65,6 +65,8 @@ class CommandSettings:
     """What `ktrio serve` serves."""
     monitor: str | None = None
     """The path of the unix socket that `ktrio top` connects to."""
+    trace: str | None = None
+    """The file that a trace of the workqueue is written to."""
     compress: bool = True
     """Send text compressed to whoever accepts that."""
     access_log: bool = False

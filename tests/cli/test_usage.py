@@ -19,8 +19,8 @@ from tests.cli.warm_start import Ran, WarmStart
 pytestmark = pytest.mark.slow
 
 BOTH = ["--host", "--port", "--unix", "--fd", "--cpus", "--capacity", "--max-active", "--max-connections",
-        "--idle-timeout", "--write-timeout", "--grace", "--backlog", "--max-errors", "--monitor", "--print-timeouts",
-        "--quiet", "--version", "--help"]  # fmt: skip
+        "--idle-timeout", "--write-timeout", "--grace", "--backlog", "--max-errors", "--monitor", "--trace",
+        "--print-timeouts", "--quiet", "--version", "--help"]  # fmt: skip
 OPTIONS = {
     "serve": [*BOTH, "--head-timeout", "--body-timeout", "--max-requests-per-connection", "--access-log"],
     "echo": BOTH,
@@ -61,6 +61,7 @@ CASES = {
         ["/no/such/folder/m", "folder"],
     ),
     "monitor-path-taken-by-a-file": (["serve", "--port", "0", "--monitor", __file__], [__file__, "socket"]),
+    "trace-folder-missing": (["echo", "--port", "0", "--trace", "/no/such/folder/t"], ["/no/such/folder/t", "trace"]),
     "unix-folder-missing": (["echo", "--unix", "/no/such/folder/s"], ["/no/such/folder/s", "folder"]),
 }
 

@@ -85,6 +85,8 @@ def server_options(command: Command) -> Command:
         click.option("--print-timeouts", is_flag=True, help="Print every deadline there is, and exit."),
         click.option("--monitor", metavar="PATH",
                      help="Unix socket by which 'ktrio top PATH' watches the workqueues."),
+        click.option("--trace", metavar="FILE",
+                     help="Write what the workqueue does to FILE, for chrome://tracing or ui.perfetto.dev."),
         click.option("--backlog", type=Whole(1, 65_535), default=1024, metavar="N", show_default=True,
                      help="Clients the kernel lets wait to be accepted."),
         click.option("--max-connections", type=_COUNT, metavar="N", show_default="3/4 of the open-file limit",
@@ -157,5 +159,6 @@ def settings_of(
         folder=folder,
         access_log=access_log,
         monitor=values["monitor"],
+        trace=values["trace"],
         compress=compress,
     )
