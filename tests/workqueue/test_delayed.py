@@ -617,6 +617,7 @@ async def test_leaving_discards_what_is_armed_and_does_not_wait_for_it(kind: Kin
 
     async def late() -> None:
         await trio.sleep(1)
+        assert log.discarded == ["a"]  # when leaving began, not when it ends
         answers.extend((wq.queue_delayed_work(log.work("late"), 1), wq.queue_delayed_work(log.work("now"), 0)))
 
     async with open_with(kind[1])() as supervisor:

@@ -128,6 +128,30 @@ async def test_one_rate_serves_all_cpus_by_turns() -> None:
         assert log.names == "abdgcehfi"  # they came to wait in this order, and then they take turns
 
 
+def test_cpus_take_turns_for_tokens_that_have_come_together() -> None:
+    """While something keeps the loop tokens gather; the first in line does not take them all, nor does a newcomer."""
+    clock = MockClock(autojump_threshold=0)
+
+    async def main() -> None:
+        async with open_supervisor(3, cpu_intensive_threshold=0) as supervisor:
+            wq, log = supervisor.alloc_workqueue("rated", WQ_UNBOUND, rate=Rate(1, burst=4)), Log()
+            for name in "wxyz":
+                wq.queue_work_on(0, log.work(name))
+            for cpu, names in enumerate(("abc", "def")):
+                for name in names:
+                    wq.queue_work_on(cpu, log.work(name))
+            await wait_all_tasks_blocked()
+            assert log.names == "wxyz"
+            clock.jump(3.5)  # three tokens
+            wq.queue_work_on(2, log.work("n"))
+            await wait_all_tasks_blocked()
+            assert sorted(log.names[4:]) == ["a", "d", "n"]
+            await wq.flush()
+            assert log.times[7:] == [4, 5, 6, 7]
+
+    run_bounded(main, clock=clock)
+
+
 async def test_a_parked_item_comes_back_past_those_who_wait_for_the_rate(kind: Kind, trace: Trace) -> None:
     """Returners are no starts; with a free slot they come back at once, whoever waits for a token."""
     async with open_with(kind[1])() as supervisor:
@@ -169,7 +193,7 @@ async def test_a_returner_in_line_for_a_slot_gets_it_before_those_who_wait_for_t
 
 async def test_a_cancelled_return_leaves_the_line_of_a_queue_with_a_rate(kind: Kind, trace: Trace) -> None:
     async with open_with(kind[1])() as supervisor:
-        wq = supervisor.alloc_workqueue("rated", kind[0], 1, rate=Rate(1000, burst=100))
+        wq, log = supervisor.alloc_workqueue("rated", kind[0], 1, rate=Rate(1, per=100, burst=2)), Log()
         parker = trace.parker("p")
         wq.queue_work(parker)
         await wait_all_tasks_blocked()
@@ -179,7 +203,9 @@ async def test_a_cancelled_return_leaves_the_line_of_a_queue_with_a_rate(kind: K
         await wait_all_tasks_blocked()
         assert not await parker.cancel_sync(interrupt=True)
         trace.open("holder")
+        log.queue(wq, "ab")
         await wq.flush()
+        assert log.times == [100, 200]
         await assert_at_zero(supervisor, wq)
 
 
@@ -214,6 +240,28 @@ async def test_an_item_that_queues_itself_is_limited_too(kind: Kind) -> None:
         await wq.drain()
         assert log.times == [0, 1, 2, 3]
         await assert_at_zero(supervisor, wq)
+
+
+async def test_an_item_queued_again_while_it_is_parked_takes_one_token(kind: Kind, trace: Trace) -> None:
+    """It leaves the line to wait for its own run (P6), and takes its token only when it starts."""
+    async with open_with(kind[1])() as supervisor:
+        wq, log = supervisor.alloc_workqueue("rated", kind[0], 1, rate=Rate(1, per=100, burst=4)), Log()
+        parker = trace.parker("p")
+        wq.queue_work(parker)
+        await wait_all_tasks_blocked()
+        trace.queue(wq, "holder")
+        log.queue(wq, "x")
+        wq.queue_work(parker)
+        await wait_all_tasks_blocked()
+        trace.open("holder")
+        await wait_all_tasks_blocked()
+        assert log.starts == [(0, "x")]
+        trace.open("p", "p back")
+        await wq.flush()
+        assert (trace.starts, log.now()) == (["p", "holder", "p"], 0)
+        log.queue(wq, "y")
+        await wq.flush()
+        assert log.starts[1:] == [(100, "y")]
 
 
 async def test_cancelling_what_waits_for_the_rate_takes_no_token(kind: Kind) -> None:
