@@ -170,6 +170,22 @@ async def test_a_supervisor_cancelled_before_its_first_step_discards_it(trace: T
     assert_queue_at_zero(wq)
 
 
+async def test_queued_again_parked_in_a_supervisor_that_is_cancelled_it_starts_or_is_discarded(trace: Trace) -> None:
+    """Invariant 60: where the pool has ended before the run, there is no worker any more for what was to follow it."""
+    names = [str(number) for number in range(20)]
+    with trio.CancelScope() as scope:
+        async with open_supervisor() as supervisor:
+            wq = alloc(supervisor)
+            works = trace.queue(wq, " ".join(names))
+            await wait_all_tasks_blocked()
+            for work in works.values():
+                assert wq.queue_work(work, parked=True)
+            scope.cancel()
+    assert sorted(trace.starts[20:] + trace.discarded) == sorted(names)
+    assert trace.ends == []
+    assert_queue_at_zero(wq)
+
+
 async def test_interrupted_before_its_activation_it_leaves_without_waiting(trace: Trace) -> None:
     """P4: its slot is taken beyond the limit if it wants to go on, and given back at its end."""
     async with open_supervisor() as supervisor:

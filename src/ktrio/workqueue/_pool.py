@@ -245,7 +245,7 @@ class Pool:
         worker, work._worker_to_be = work._worker_to_be, None
         if worker is not None:
             worker.assigned = None
-        else:
+        elif work in self._early:  # else the pool is ending, and it never got a worker
             self._early.remove(work)
 
     # -- concurrency management, if the pool is bound: who counts, and who of those is awake
