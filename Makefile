@@ -14,7 +14,7 @@ quietly = @quietly() { said=$$("$$@" 2>&1) || { printf '%s\n' "$$said"; return 1
 # Without the current folder on sys.path: what is tested is what is installed.
 run = $(python) -P -m
 
-.PHONY: help serve test test-all test-bound check check-format check-lint check-types check-fragments check-wheel check-docs \
+.PHONY: help serve test test-all test-bound mutants check check-format check-lint check-types check-fragments check-wheel check-docs \
 	check-trio-typing docs screenshot bench coverage format wheel clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -42,6 +42,10 @@ test-bound: export KTRIO_TEST_BOUND = 1
 test-bound: ## run the tests of servers and protocols once more, on bound queues
 	$(environment) test
 	@$(run) pytest tests/server tests/protocols $(ARGS)
+
+mutants: ## put known mistakes into copies of the workqueue, and see whether the tests notice (ARGS="ROW ...")
+	$(environment) test
+	@$(python) -m tests.mutation $(ARGS)
 
 test-%:
 	@$(MAKE) --no-print-directory test-all VENV=build/venv-$* PYTHON="$${PYTHON:-python$*}"

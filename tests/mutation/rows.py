@@ -1,0 +1,320 @@
+"""The mistakes: the classic ones of a concurrency-managed workqueue, those of one on Trio, and of what is ours alone.
+
+An `Edit` follows the source: when that changes, the row that has become stale says so (`test_rows.py`).
+"""
+
+# ruff: noqa: E501 - the text of rows stands as it does in the source
+
+from __future__ import annotations
+
+from tests.mutation.row import Edit, Row
+
+W = "workqueue/"
+
+KERNEL = (
+    Row(
+        "slot-test",
+        "<= for < in the test for a slot: one item more than max_active",
+        (
+            Edit(f"{W}_policy.py", "return nr_active < max_active", "return nr_active <= max_active"),
+            Edit(
+                f"{W}_pwq.py",
+                "and self.nr_active < self.wq.max_active  # `has_slot`",
+                "and self.nr_active <= self.wq.max_active  # `has_slot`",
+            ),
+        ),
+    ),
+    Row(
+        "no-kick-on-sleep",
+        "a worker of a bound pool that falls asleep wakes nobody",
+        (
+            Edit(
+                f"{W}_pool.py",
+                "            worker.pwq.cm_wakeups += has_place(self.occupied, self.capacity)\n            self.kick()\n",
+                "            worker.pwq.cm_wakeups += has_place(self.occupied, self.capacity)\n",
+            ),
+        ),
+    ),
+    Row(
+        "no-kick-on-start",
+        "an item of an unbound pool that gives up the loop wakes nobody for those behind it (ours is the first await: "
+        "before it, on one loop, nobody could have run)",
+        (
+            Edit(
+                f"{W}_worker.py",
+                "        elif self.pool.worklist:\n            self.pool.kick(more=WAKE_UPS_ON_BLOCK)\n",
+                "",
+            ),
+        ),
+    ),
+    Row(
+        "no-promotion-on-cancel",
+        "a cancelled active item keeps its slot to itself",
+        (
+            Edit(
+                f"{W}_pwq.py",
+                "            self.pool.remove(work)\n            self.release_slot()\n",
+                "            self.pool.remove(work)\n            self.nr_active -= 1\n",
+            ),
+        ),
+    ),
+    Row(
+        "pending-cleared-after",
+        "PENDING is cleared after the function is called instead of before: an item cannot queue itself",
+        (
+            Edit(
+                f"{W}_worker.py",
+                "        work._pending = _NOT\n        work._worker = self\n",
+                "        work._worker = self\n",
+            ),
+            Edit(
+                f"{W}_worker.py",
+                "        self.work = work._worker = None\n",
+                "        self.work = work._worker = None\n        work._pending = _NOT\n",
+            ),
+            Edit(
+                f"{W}_fast_lane.py",
+                "        work._pending = _NOT\n        work._worker = worker\n",
+                "        work._worker = worker\n",
+            ),
+            Edit(
+                f"{W}_fast_lane.py",
+                "            worker.work = work._worker = None\n",
+                "            worker.work = work._worker = None\n            work._pending = _NOT\n",
+            ),
+        ),
+    ),
+    Row(
+        "fifo-idle",
+        "the longest idle worker is woken instead of the latest",
+        (
+            Edit(
+                f"{W}_pool.py",
+                "        worker, _ = self.idle.popitem()\n",
+                "        worker = next(iter(self.idle))\n        del self.idle[worker]\n",
+            ),
+        ),
+    ),
+    Row(
+        "no-reserve",
+        "a worker starts without another one in reserve",
+        (Edit(f"{W}_pool.py", "        if self.idle or self.ending:\n", "        if self.ending is not None:\n"),),
+    ),
+    Row(
+        "flush-takes-the-next-colour",
+        "a flush takes its colour after the next one has begun, so it waits for what is queued later",
+        (
+            Edit(
+                f"{W}_flush.py",
+                "            closed = self.current\n            self.current = Colour()\n",
+                "            self.current = Colour()\n            closed = self.current\n",
+            ),
+        ),
+    ),
+    Row(
+        "flusher-left-behind",
+        "who flushes an item that is cancelled waits for ever (kernel: a barrier left on the inactive list)",
+        (
+            Edit(
+                f"{W}_followers.py",
+                '        self.unfinished(work, "was discarded before it began")\n',
+                "        self._take_watchers()\n",
+            ),
+        ),
+    ),
+    Row(
+        "node-max", "the limit of a node is computed from min_active", why_not="slots are counted per pwq, not per node"
+    ),
+    Row(
+        "pending-after-refusal",
+        "a queueing that is refused leaves the item pending",
+        (
+            Edit(
+                f"{W}_queue.py",
+                "        gate = self._gate\n        if (gate.draining",
+                "        gate, work._pending = self._gate, Pending.INACTIVE\n        if (gate.draining",
+            ),
+        ),
+    ),
+)
+
+PROTOTYPE = (
+    Row(
+        "newcomer-overtakes",
+        "an item takes a free slot although others wait in line",
+        (
+            Edit(
+                f"{W}_pwq.py",
+                "        elif (\n            not self.inactive\n            and self.nr_active",
+                "        elif (\n            self.nr_active",
+            ),
+        ),
+    ),
+    Row(
+        "no-kick-on-yield",
+        "only a real block wakes the next worker of an unbound pool, a mere yield does not",
+        (
+            Edit(
+                f"{W}_worker.py",
+                "        elif self.pool.worklist:\n            self.pool.kick(more=WAKE_UPS_ON_BLOCK)\n",
+                "        elif self.pool.worklist and self.message is not YIELD:\n"
+                "            self.pool.kick(more=WAKE_UPS_ON_BLOCK)\n",
+            ),
+        ),
+    ),
+    Row(
+        "requeue-takes-a-slot",
+        "an item queued while it runs takes a slot of its own beside its run's (P6)",
+        (
+            Edit(
+                f"{W}_pwq.py",
+                "                first._pending = _COLLIDED  # P6: no slot of its own\n",
+                "                first._pending = _COLLIDED  # P6: no slot of its own\n                self.nr_active += 1\n",
+            ),
+        ),
+    ),
+    Row(
+        "successor-lost",
+        "an item queued while it runs is forgotten when the run ends",
+        (
+            Edit(
+                f"{W}_worker.py",
+                "            if work._pending is _COLLIDED:\n                pwq.succeed(work, had_slot=True)\n            else:\n",
+                "            if work._pending is None:\n                pwq.succeed(work, had_slot=True)\n            else:\n",
+            ),
+            Edit(
+                f"{W}_fast_lane.py",
+                "            if work._pending is _COLLIDED:",
+                "            if work._pending is None:",
+            ),
+        ),
+    ),
+    Row(
+        "parked-keeps-slot",
+        "parking gives back the place, but not the slot (P1)",
+        (
+            Edit(
+                f"{W}_parking.py",
+                "    if not pwq.keeps_slot:\n        pwq.release_slot()\n",
+                "    if not pwq.keeps_slot:\n        pwq.nr_active -= 1\n",
+            ),
+        ),
+    ),
+    Row(
+        "ordered-gives-up-its-slot",
+        "parking in an ordered queue gives back the slot, so the next item overtakes (P7)",
+        (Edit(f"{W}_parking.py", "    if not pwq.keeps_slot:\n", "    if True:\n"),),
+    ),
+    Row(
+        "return-overtakes",
+        "who comes back from parking takes a slot although others wait in line (P2)",
+        (
+            Edit(
+                f"{W}_pwq.py",
+                "if (self.inactive and self.rate is None) or not has_slot(",
+                "if not has_slot(",
+            ),
+        ),
+    ),
+    Row(
+        "return-waits-with-an-exception",
+        "leaving parking with an exception in flight stands in line (P4)",
+        (
+            Edit(
+                f"{W}_parking.py",
+                "        if error is not None:\n            _force_return(worker)  # P4\n        elif not",
+                "        if not",
+            ),
+        ),
+    ),
+    Row(
+        "interrupt-hits-the-next",
+        "an interrupt that comes after the last await of an item cancels the next one",
+        (
+            Edit(f"{W}_worker.py", "        while not self._interrupted:\n", "        while True:\n"),
+            Edit(f"{W}_fast_lane.py", " or late or worker._interrupted:", " or late:"),
+        ),
+    ),
+    Row(
+        "context-lost",
+        "items run in a context of their own instead of that of their queueing",
+        (
+            Edit(
+                f"{W}_queue.py",
+                "work._context = copy_context() if context is None else context",
+                "work._context = Context() if context is None else context",
+            ),
+        ),
+    ),
+    Row(
+        "sleep-under-a-cancelled-scope",
+        "a sleep under a scope that is cancelled already counts as one, and the next item starts",
+        (
+            Edit(
+                f"{W}_pool.py",
+                '        self.doubts += trio.current_effective_deadline() == float("-inf")\n',
+                "",
+            ),
+        ),
+    ),
+    Row(
+        "dying-counts-as-busy",
+        "a worker that is being culled passes for a busy one, and the culling ends early",
+        (
+            Edit(
+                f"{W}_pool.py",
+                "        del self.idle[worker]\n        self.nr_workers -= 1\n        self.culled += 1\n",
+                "        del self.idle[worker]\n        self.culled += 1\n",
+            ),
+        ),
+    ),
+)
+
+OURS = (
+    Row(
+        "line-forgets-who-left",
+        "an item that left the line and joined again is served at its old place",
+        (Edit(f"{W}_line.py", "        while self.gone and self[0] in self._left:\n", "        while False:\n"),),
+    ),
+    Row(
+        "fast-lane-past-a-senior",
+        "a normal pool does not ask whether the high-priority pool goes first",
+        (Edit(f"{W}_pool.py", "        self.gated = self.gated or bool(self.seniors)\n", ""),),
+    ),
+    Row(
+        "fast-lane-never-flushes",
+        "the fast lane does not tell that the last item of a colour has ended",
+        (
+            Edit(
+                f"{W}_fast_lane.py",
+                "            if not colour.in_flight:\n                pwq.wq.colours.emptied()\n",
+                "",
+            ),
+        ),
+    ),
+    Row(
+        "fast-lane-never-yields",
+        "a worker does not give the loop its turn after 64 items or a millisecond",
+        (
+            Edit(f"{W}_fast_lane.py", "if burst >= YIELD_AFTER_ITEMS or", "if burst < 0 or"),
+            Edit(f"{W}_fast_lane.py", "worker._burst_began > YIELD_AFTER_SECONDS", "worker._burst_began > 1e9"),
+        ),
+    ),
+    Row(
+        "timer-fires-in-old-order",
+        "a timer that was moved keeps the place of its first arming among those that are due together",
+        (
+            Edit(
+                f"{W}_timer.py",
+                "            if timer._order != order:\n",
+                "            if timer._order != order and timer.deadline > began:\n",
+            ),
+        ),
+    ),
+)
+
+TABLES: dict[str, tuple[Row, ...]] = {
+    "Of the kernel's list": KERNEL,
+    "Of a workqueue on Trio": PROTOTYPE,
+    "Of what is ours": OURS,
+}
