@@ -2,33 +2,59 @@
 
 Whoever drives a coroutine sees each of its steps end: in what it says to the loop, or for good. That is how a worker
 times the steps of its item, and how concurrency management learns who sleeps (`ktrio.workqueue._sensor`).
+
+Between a driver and its items stands a generator, `_run_items`, that runs one after the other. An item ends in a
+message of its own, `ENDED`, and not in the StopIteration of its coroutine: to raise and to catch that costs more than
+all else that a short item takes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from types import FrameType
-from typing import Self, cast
+import types
+from collections.abc import Callable, Coroutine, Generator
+from types import CoroutineType, FrameType
+from typing import TYPE_CHECKING, Final, Self, cast
 
-from ktrio.workqueue._unprotected import ItemCoroutine
+from trio.lowlevel import disable_ki_protection
 
-__all__ = ["Driver"]
+from ktrio.workqueue._outcome import refuse_other_awaitables
+
+if TYPE_CHECKING:
+    from ktrio.workqueue._unprotected import ItemCoroutine
+    from ktrio.workqueue._work import Work
+
+__all__ = ["ENDED", "Driver"]
+
+ENDED: Final = object()
+"""What the last step of an item ends with; what the item has returned is its driver's `value`."""
 
 
 class Driver:
-    """Drives the coroutine of one item; `ktrio.workqueue._unprotected.begin` has taken its first step.
+    """Drives the coroutine of one item after the other.
+
+    `resume` takes the first step of `item`, in the caller's context, and then, with what the loop sends, each later
+    one. It gives what the step says to the loop, or `ENDED`; if it raises, `renew` is due.
 
     Legend: T only by the task that awaits.
     """
 
-    __slots__ = ("coro", "message")
+    __slots__ = ("_items", "coro", "item", "message", "resume", "value")
 
     def __init__(self) -> None:
-        self.coro: object = None  # T: the item's coroutine, from the moment that there is one until it ends
+        self.item: Work | None = None  # T: the one to begin
+        self.coro: object = None  # T: what the item's function gave, most often a coroutine, until the item ends
         self.message: object = None  # T: what its first step said to the loop, until that is told
+        self.value: object = None  # T: what the last item has returned
+        self.renew()
+
+    def renew(self) -> None:
+        """An item has raised, and that has ended the generator."""
+        # The decorators' types say less about it than it says itself.
+        self._items: Generator[object, object, None] = _run_items(self)  # pyright: ignore
+        self.resume: Callable[[object], object] = self._items.send  # T
 
     def __await__(self) -> Generator[object, object, object]:
-        return cast("Generator[object, object, object]", self)  # it has what `await` uses of one
+        return cast("Generator[object, object, object]", self)  # it has what `await` uses of one; None comes out
 
     def __iter__(self) -> Self:
         return self
@@ -45,15 +71,15 @@ class Driver:
         raise NotImplementedError
 
     def throw(self, error: BaseException) -> object:
-        """Part of the protocol of awaitables; Trio itself never throws."""
-        if self.coro is None:
-            raise error
-        return cast("ItemCoroutine", self.coro).throw(error)
+        """Part of the protocol of awaitables; Trio does it to who says what it does not understand."""
+        message = self._items.throw(error)
+        if message is ENDED:
+            raise StopIteration
+        return message
 
     def close(self) -> None:
         """Part of the protocol of awaitables: the loop was abandoned."""
-        if self.coro is not None:
-            cast("ItemCoroutine", self.coro).close()
+        self._items.close()
 
     @property
     def cr_frame(self) -> FrameType | None:
@@ -64,3 +90,24 @@ class Driver:
     def cr_await(self) -> object:
         """What the item waits for; see `cr_frame`."""
         return getattr(self.coro, "cr_await", None)
+
+
+@disable_ki_protection
+@types.coroutine
+def _run_items(driver: Driver) -> Generator[object, object, None]:
+    """Run one item after the other. This is the frame from which on Ctrl-C may strike."""
+    while (work := driver.item) is not None:
+        driver.item = None
+        # In one line: if Ctrl-C strikes behind it, the driver has what is to be closed.
+        driver.coro = result = work._fn(*work._args)
+        if type(result) is CoroutineType:
+            result = yield from result  # type: ignore[misc]  # pyright: ignore - Python's typing knows no such generators
+        elif result is not None:
+            if isinstance(result, Coroutine):  # of another kind: compiled, or a class of somebody's
+                result = yield from cast("ItemCoroutine", result).__await__()
+            else:
+                refuse_other_awaitables(work, result)
+        driver.coro = None
+        driver.value = result
+        del work, result  # between two items nothing is kept alive
+        yield ENDED

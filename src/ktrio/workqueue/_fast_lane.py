@@ -15,10 +15,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from ktrio.workqueue._driver import ENDED
 from ktrio.workqueue._hogs import step_was_long
-from ktrio.workqueue._outcome import refuse_other_awaitables
 from ktrio.workqueue._policy import YIELD_AFTER_ITEMS, YIELD_AFTER_SECONDS
-from ktrio.workqueue._unprotected import SUSPENDED, begin
 from ktrio.workqueue._work import Pending
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def run_plain_items(worker: Worker) -> Work | None:
         pool.occupied += 1
         pwq, colour, context = work._pwq, work._colour, work._context
         assert pwq is not None and colour is not None and context is not None  # noqa: PT018 - one test for three
-        worker.work = work
+        worker.work = worker.item = work
         worker.pwq, worker._colour, worker._context = pwq, colour, context
         work._colour = work._context = None
         if work._followers is not None:
@@ -62,16 +61,15 @@ def run_plain_items(worker: Worker) -> Work | None:
         if pwq.backlog is not None:
             pwq.backlog.room()
         try:
-            value = context.run(begin, worker, work._fn, work._args)
-            if value is SUSPENDED:
+            message = context.run(worker.resume, None)
+            if message is not ENDED:
+                worker.message = message
                 return work
-            if value is not None:
-                refuse_other_awaitables(work, value)
         except BaseException as error:  # barrier, as on the plain road
             worker._failed(work, error)
         else:
             if worker.parked:  # it has entered `parked` by hand, and never left: not plain
-                worker._ended(work, value)
+                worker._ended(work)
                 return None
             ended = now()
             seconds = ended - worker._step_began
@@ -94,7 +92,7 @@ def run_plain_items(worker: Worker) -> Work | None:
             if not colour.in_flight:
                 pwq.wq.colours.emptied()
             if worker._followers is not None:
-                worker.tell_followers(work, value)
+                worker.tell_followers(work)
         worker._burst = burst = worker._burst + 1
         late = worker._step_began - worker._burst_began > YIELD_AFTER_SECONDS
         if burst >= YIELD_AFTER_ITEMS or late or worker._interrupted:  # `must_yield`

@@ -38,9 +38,6 @@ def take_out_cancelled(error: BaseException) -> tuple[BaseException | None, Base
 
 def report(pwq: PoolWorkqueue, work: Work, followers: Followers | None, error: BaseException) -> None:
     """Tell whoever is to know of an error of `work`, whose books are closed; raises what is left for the scopes."""
-    if isinstance(error, StopIteration):  # a plain function's: nobody is to take it for the end of a coroutine
-        bug = RuntimeError(f"{work!r} raised StopIteration")
-        bug.__cause__, error = error, bug
     cancelled, rest = take_out_cancelled(error)
     if cancelled is not None and trio.current_effective_deadline() != float("-inf"):
         # Stored somewhere and raised again later: no scope would catch it, and it would end the pool.

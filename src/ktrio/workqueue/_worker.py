@@ -24,15 +24,15 @@ import trio
 from trio.lowlevel import Abort, enable_ki_protection
 
 from ktrio.workqueue._current import workers_of_this_run
-from ktrio.workqueue._driver import Driver
+from ktrio.workqueue._driver import ENDED, Driver
 from ktrio.workqueue._fast_lane import is_open, run_plain_items
 from ktrio.workqueue._followers import Followers
 from ktrio.workqueue._hogs import step_was_long
-from ktrio.workqueue._outcome import refuse_other_awaitables, report
+from ktrio.workqueue._outcome import report
 from ktrio.workqueue._policy import WAKE_UPS_ON_BLOCK, YIELD_AFTER_ITEMS, YIELD_AFTER_SECONDS
 from ktrio.workqueue._sensor import YIELD
 from ktrio.workqueue._threads import begin_cpu_intensive
-from ktrio.workqueue._unprotected import SUSPENDED, ItemCoroutine, begin, resume
+from ktrio.workqueue._unprotected import ItemCoroutine
 from ktrio.workqueue._work import Pending, Work
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ class Worker(Driver):
                 if self._interrupted:  # or an item that queues and interrupts itself would never let go of the loop
                     await self._yield()
         finally:
+            self.close()
             del table[self.task]
             self.pool.count_out(self)
             if not self.dying:
@@ -169,7 +170,7 @@ class Worker(Driver):
                         await self._yield()
                         continue
                     self.idle_since = self._step_began
-                    self._context = self._home  # an idle worker keeps nothing alive
+                    self._context, self.value = self._home, None  # an idle worker keeps nothing alive
                     pool.enter_idle(self)
                     await trio.lowlevel.wait_task_rescheduled(self._abort_idle)
                     if self.dying:
@@ -218,18 +219,15 @@ class Worker(Driver):
         """Run an item to its end, or to where it gives up the loop: then it is given back, its books open. Barrier."""
         self._begin(work)
         try:
-            if self.cpu_intensive:
-                value = self._context.run(begin, self, begin_cpu_intensive, (self, work))
-            else:
-                value = self._context.run(begin, self, work._fn, work._args)
-            if value is SUSPENDED:
+            self.item = Work(begin_cpu_intensive, self, work) if self.cpu_intensive else work
+            message = self._context.run(self.resume, None)
+            if message is not ENDED:
+                self.message = message
                 return work
-            if value is not None:
-                refuse_other_awaitables(work, value)
         except BaseException as error:
             self._failed(work, error)
         else:
-            self._ended(work, value)
+            self._ended(work)
         self._burst += 1
         return None
 
@@ -237,22 +235,23 @@ class Worker(Driver):
         """Run an item that has given up the loop to its end. Barrier, as `_run`: whatever it raises is caught here."""
         self._suspended()
         try:
-            value = await self
+            await self
         except BaseException as error:
             self._failed(work, error)
         else:
-            self._ended(work, value)
+            self.task.context = self._home
+            self._ended(work)
 
-    def _ended(self, work: Work, value: object) -> None:
+    def _ended(self, work: Work) -> None:
         self._end(work)
         if self._followers is not None:
-            self.tell_followers(work, value)
+            self.tell_followers(work)
 
-    def tell_followers(self, work: Work, value: object) -> None:
+    def tell_followers(self, work: Work) -> None:
         """A run has come to its end, and somebody wants to know."""
         followers, self._followers = self._followers, None
         if followers is not None:
-            followers.returned(work, value)
+            followers.returned(work, self.value)
 
     def _begin(self, work: Work) -> None:
         """Open the books of a run: from here on the item is not pending but running."""
@@ -277,8 +276,6 @@ class Worker(Driver):
     def _end(self, work: Work) -> None:
         """Close the books of a run: place, slot and colour; its followers are to be told in the same stretch."""
         pwq = self.pwq
-        if self.coro is not None:
-            self._leave_coro(self.coro)
         now = self._now()
         seconds, self._step_began = now - self._step_began, now  # the next item's first step begins here
         pwq.cpu_time += seconds
@@ -318,6 +315,11 @@ class Worker(Driver):
 
     def _failed(self, work: Work, error: BaseException) -> None:
         """Close the books of a run that raised, then report that."""
+        self.task.context = self._home
+        coro, self.coro = self.coro, None
+        if getattr(coro, "cr_frame", None) is not None:
+            cast("ItemCoroutine", coro).close()  # Ctrl-C struck before its first step
+        self.renew()
         self._end(work)
         followers, self._followers = self._followers, None
         report(self.pwq, work, followers, error)
@@ -326,13 +328,6 @@ class Worker(Driver):
     def restart_step(self) -> None:
         """What has passed until now was not the item's doing."""
         self._step_began = self._now()
-
-    def _leave_coro(self, coro: object) -> None:
-        self.task.context = self._home
-        self.coro = None
-        if getattr(coro, "cr_frame", None) is not None:
-            # Ctrl-C struck before the item's first step, or between its yield and the return of `begin` or `resume`.
-            cast("ItemCoroutine", coro).close()
 
     def interrupt(self, reason: str | None) -> None:
         """Cancel the run under way."""
@@ -375,7 +370,9 @@ class Worker(Driver):
             self._hogs.sample(now)
         if self.asleep:  # not if an instrument is the sensor: it has said so before this step
             self.pool.woke_up(self)
-        message = resume(self.coro, value)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        message = self.resume(value)
+        if message is ENDED:
+            raise StopIteration
         self._step_ended()
         if self._watched and message is not YIELD:
             self.pool.fell_asleep(self)
