@@ -40,6 +40,11 @@ def ordered(supervisor: Supervisor) -> None:
     assert_type(wq.is_ordered, bool)
 
 
+async def frozen(supervisor: Supervisor) -> None:
+    assert_type(await supervisor.freeze(), bool)
+    supervisor.thaw()
+
+
 async def disabled(wq: Workqueue, work: Work) -> None:
     assert_type(work.disable(), bool)
     assert_type(await work.disable_sync(interrupt=True), bool)

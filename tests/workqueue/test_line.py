@@ -14,14 +14,16 @@ def nothing() -> None:
 
 WORKS = [Work(nothing, name=str(index)) for index in range(6)]
 OPERATIONS = st.lists(
-    st.tuples(st.sampled_from(["append", "append", "append", "take", "remove", "remove", "front"]), st.integers(0, 5)),
+    st.tuples(
+        st.sampled_from(["append", "append", "append", "take", "remove", "remove", "front", "hold"]), st.integers(0, 5)
+    ),
     max_size=80,
 )
 
 
 @given(OPERATIONS)
 def test_line_is_a_list_whatever_is_done_to_it(operations):
-    """Joining at either end, being served, and leaving from anywhere, again and again."""
+    """Joining at either end, being served, being held, and leaving from anywhere, again and again."""
     line, model = Line(), []
     for what, index in operations:
         work = WORKS[index]
@@ -34,12 +36,14 @@ def test_line_is_a_list_whatever_is_done_to_it(operations):
         elif what == "remove" and work in model:
             line.remove(work)
             model.remove(work)
-        elif what == "take" and model:
+        elif what == "hold":
+            (line.release if line.held else line.hold)()
+        elif what == "take" and model and not line.held:
             assert line.take() is model.pop(0)
         assert list(line) == model
-        assert (line.waiting, bool(line)) == (len(model), bool(model))
+        assert (line.waiting, bool(line)) == (len(model), bool(model) or line.held)
         assert all((each in line) == (each in model) for each in WORKS)
-        assert not model or line.first() is model[0]
+        assert line.held or not model or line.first() is model[0]
 
 
 def test_who_leaves_takes_no_room_for_long():
@@ -72,3 +76,34 @@ def test_empty_line_has_nobody_to_serve():
     with pytest.raises(IndexError):
         Line().first()
     assert repr(Line()) == "<Line of 0>"
+
+
+def test_a_held_line_shows_who_waits_and_hides_its_mark():
+    """It is true even if nobody waits, so that nobody passes."""
+    line = Line()
+    line.hold()
+    assert line
+    assert (list(line), line.waiting) == ([], 0)
+    first, second, third = WORKS[:3]
+    line.append(second)
+    line.append(third)
+    line.appendleft(first)
+    assert (list(line), line.waiting) == ([first, second, third], 3)
+    assert first in line
+    line.remove(first)
+    line.release()
+    assert [line.first(), line.take(), line.take()] == [second, second, third]
+    assert not line
+
+
+def test_a_held_line_of_which_many_leave_stays_held():
+    works = [Work(nothing) for _ in range(1000)]
+    line = Line()
+    line.extend(works)
+    line.hold()
+    for work in works[:999]:
+        line.remove(work)
+    assert (line.held, line.waiting, list(line)) == (True, 1, [works[999]])
+    line.appendleft(works[0])
+    line.release()
+    assert [line.take(), line.take()] == [works[0], works[999]]

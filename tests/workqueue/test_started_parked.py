@@ -251,3 +251,25 @@ async def test_it_is_dealt_to_the_cpus_like_any_other(trace: Trace) -> None:
         await wait_all_tasks_blocked()
         assert [pool.parked for pool in supervisor.statistics().pools] == [3, 3]
         trace.open(*(str(number) for number in range(6)), *(f"{number} back" for number in range(6)))
+
+
+async def test_one_that_would_start_parked_when_the_supervisor_ends_is_discarded(trace: Trace) -> None:
+    """W6: queued while it runs, and that run outlives its pool by its cleanup."""
+
+    async def body() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            with trio.CancelScope(shield=True):
+                await trio.sleep(1)
+
+    with trio.move_on_after(5):
+        async with open_supervisor() as supervisor:
+            wq = alloc(supervisor)
+            work = Work(body, on_discard=trace.discarder("a"))
+            wq.queue_work(work)
+            await wait_all_tasks_blocked()
+            assert wq.queue_work(work, parked=True)
+            await trio.sleep_forever()
+    assert trace.discarded == ["a"]
+    assert work.statistics().runs == 1

@@ -18,6 +18,7 @@ The words, which are the kernel's:
 from ktrio.workqueue._attrs import (
     WQ_CPU_INTENSIVE,
     WQ_DFL_ACTIVE,
+    WQ_FREEZABLE,
     WQ_HIGHPRI,
     WQ_MAX_ACTIVE,
     WQ_UNBOUND,
@@ -60,6 +61,7 @@ from ktrio.workqueue._work import Work
 __all__ = [
     "WQ_CPU_INTENSIVE",
     "WQ_DFL_ACTIVE",
+    "WQ_FREEZABLE",
     "WQ_HIGHPRI",
     "WQ_MAX_ACTIVE",
     "WQ_UNBOUND",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = [
     "WQ_CPU_INTENSIVE",
     "WQ_DFL_ACTIVE",
+    "WQ_FREEZABLE",
     "WQ_HIGHPRI",
     "WQ_MAX_ACTIVE",
     "WQ_UNBOUND",
@@ -33,6 +34,8 @@ class WorkqueueFlags(enum.Flag):
     """Its items start before those of queues without it (kernel: ``WQ_HIGHPRI``)."""
     WQ_CPU_INTENSIVE = enum.auto()
     """Its items hold up nobody while they run, and plain functions run in threads (kernel: ``WQ_CPU_INTENSIVE``)."""
+    WQ_FREEZABLE = enum.auto()
+    """It starts nothing while its supervisor is frozen (kernel: ``WQ_FREEZABLE``)."""
 
 
 WQ_UNBOUND = WorkqueueFlags.WQ_UNBOUND
@@ -43,6 +46,9 @@ WQ_HIGHPRI = WorkqueueFlags.WQ_HIGHPRI
 
 WQ_CPU_INTENSIVE = WorkqueueFlags.WQ_CPU_INTENSIVE
 """The flag of a bound queue whose items do not count in `nr_running` while they run; without effect if unbound."""
+
+WQ_FREEZABLE = WorkqueueFlags.WQ_FREEZABLE
+"""The flag of a queue that `Supervisor.freeze` stops, until `Supervisor.thaw`."""
 
 WQ_DFL_ACTIVE = 256
 """Items active at once on each simulated CPU where the caller says 0; the kernel's own default until 6.12."""

@@ -84,6 +84,7 @@ def _queue(wq: Workqueue, runs: list[Worker]) -> Iterator[str]:
     books = wq.statistics()
     flags = (books.flags.name or "bound") if books.flags else "bound"
     state = " destroyed" if books.destroyed else " draining" if books.draining else ""
+    state += " frozen" if books.frozen else ""
     ordered = " ordered" if books.ordered else ""
     yield f"workqueue {wq.name}: flags={flags} max_active={books.max_active}{ordered}{state}"
     for pwq in wq.pwqs:
@@ -97,7 +98,7 @@ def _pwq(pwq: PoolWorkqueue, runs: list[Worker]) -> Iterator[str]:
         f"running={len(runs)} parked={pwq.parked} in_flight={pwq.in_flight}"
     )
     yield from (f"    {line}" for line in describe_runs(runs))
-    if pwq.inactive:
+    if pwq.inactive.waiting:
         yield f"    inactive: {_items(pwq.inactive)}"
 
 

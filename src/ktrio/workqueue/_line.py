@@ -6,13 +6,16 @@ then the last of his places is the one that counts, and as many before it as he 
 is never one that is gone, so that a look at the line, or at its first, is a deque's too. When more than half of a line
 are gone it is closed up; so leaving costs a constant in the long run, and what is gone takes no more room than what is
 not.
+
+A line may be *held*: then nobody is served. A mark that is nobody stands first in it, so it is true to all who ask
+whether somebody waits before them, or behind them, and none of them need ask a second question.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Final, cast, final
 
 if TYPE_CHECKING:
     from ktrio.workqueue._parking import ReturnToken
@@ -20,27 +23,40 @@ if TYPE_CHECKING:
 
 __all__ = ["Line"]
 
+_MARK: Final = cast("Work", object())  # nobody
 _FEW = 32  # gone, that are not worth closing up
 
 
 @final
 class Line(deque["Work | ReturnToken"]):
-    """Those who wait, oldest first. True if anybody does; `waiting` counts them, `len` also those who are gone.
+    """Those who wait, oldest first. True if anybody does or it is held; `waiting` counts them, `len` also who is gone.
 
     `append` joins; after `popleft` call `trim` if `gone`. Legend: S changed only in one synchronous stretch.
     """
 
-    __slots__ = ("_left", "gone")
+    __slots__ = ("_left", "gone", "held")
 
     def __init__(self) -> None:
         super().__init__()
         self.gone = 0  # S
+        self.held = False  # S
         self._left: dict[Work | ReturnToken, int] = {}  # S: how many places each one has left
 
     @property
     def waiting(self) -> int:
         """How many wait."""
-        return len(self) - self.gone
+        return len(self) - self.gone - self.held
+
+    def hold(self) -> None:
+        """Serve nobody: `first`, `take` and `popleft` are not to be called until `release`."""
+        super().appendleft(_MARK)
+        self.held = True
+
+    def release(self) -> None:
+        """Serve again."""
+        self.popleft()
+        self.held = False
+        self.trim()
 
     def first(self) -> Work | ReturnToken:
         """Who is served next. IndexError if nobody waits."""
@@ -69,6 +85,9 @@ class Line(deque["Work | ReturnToken"]):
         """Join before all others."""
         if entry in self._left:  # the last of one's places counts
             self._close_up()
+        if self.held:
+            self[0] = entry
+            entry = _MARK
         super().appendleft(entry)
 
     def trim(self) -> None:
@@ -80,6 +99,8 @@ class Line(deque["Work | ReturnToken"]):
     def _close_up(self) -> None:
         waiting = list(self)
         self.clear()
+        if self.held:
+            self.append(_MARK)
         self.extend(waiting)
         self.gone = 0
         self._left.clear()
@@ -97,7 +118,7 @@ class Line(deque["Work | ReturnToken"]):
         for entry in super().__iter__():
             if entry in left:
                 self._forget(entry, left)
-            else:
+            elif entry is not _MARK:
                 yield entry
 
     def __contains__(self, entry: object) -> bool:

@@ -123,6 +123,8 @@ def _park(worker: Worker) -> None:
     pool.occupied -= 1
     if not pwq.keeps_slot:
         pwq.release_slot()
+    elif pwq.inactive.held:
+        pool.supervisor.freezer.less_busy(pwq)
     if pool.worklist:
         pool.kick()
 

@@ -43,6 +43,7 @@ class PoolWorkqueue:
     """
 
     __slots__ = (
+        "assigned",
         "backlog",
         "cancelled",
         "cm_wakeups",
@@ -79,6 +80,7 @@ class PoolWorkqueue:
         self.returners: OrderedDict[ReturnToken, None] = OrderedDict()  # S: the tokens in `inactive`
         self.in_flight = 0  # S: accepted, not finished
         self.parked = 0  # S
+        self.assigned = 0  # S: items with a worker chosen for them, which start parked
         self.started = self.completed = self.failed = self.cancelled = self.overshoot = 0  # S
         self.cm_wakeups = self.cpu_intensive = self.timed_out = 0  # S
         self.cpu_time = 0.0  # S, seconds
@@ -90,9 +92,8 @@ class PoolWorkqueue:
         work._starts_parked = parked
         if work._worker is not None and (parked or not self.inactive):
             work._pending = _COLLIDED
-        elif parked:
-            work._pending = _ASSIGNED
-            self.pool.assign(work)
+        elif parked and not self.inactive.held:
+            self._assign(work)
         elif (
             not self.inactive
             and self.nr_active < self.wq.max_active  # `has_slot`, and nobody in line
@@ -109,6 +110,19 @@ class PoolWorkqueue:
             if self.pool.watchdog.wants:
                 self.pool.watchdog.watch()
 
+    def _assign(self, work: Work) -> None:
+        """`work` starts parked: it needs no slot, only a worker."""
+        work._pending = _ASSIGNED
+        self.assigned += 1
+        self.pool.assign(work)
+
+    def begins_parked(self) -> None:
+        """One of those begins."""
+        self.assigned -= 1
+        self.parked += 1
+        if self.inactive.held:
+            self.pool.supervisor.freezer.less_busy(self)
+
     def _activate(self, work: Work) -> None:
         """`work` holds a slot now: onto the worklist."""
         work._pending = _ACTIVE
@@ -118,6 +132,9 @@ class PoolWorkqueue:
 
     def promote(self) -> None:
         """Let the first in line have what slots there are (kernel: ``pwq_activate_first_inactive``)."""
+        if self.inactive.held:
+            self.pool.supervisor.freezer.less_busy(self)
+            return
         while self.inactive and has_slot(self.nr_active, self.wq.max_active):
             first = self.inactive.take() if self.rate is None else self._take_within(self.rate)
             if first is None:
@@ -132,6 +149,21 @@ class PoolWorkqueue:
             else:
                 self.nr_active += 1
                 self._activate(first)
+
+    @property
+    def is_busy(self) -> bool:
+        """Is a slot taken by an item that is not parked, or will one begin without?"""
+        return self.nr_active + self.assigned > (self.parked if self.keeps_slot else 0)
+
+    def thawed(self) -> None:
+        """The line is not held any more. Those in it that start parked wait for no slot."""
+        for work in [entry for entry in self.inactive if type(entry) is not ReturnToken and entry._starts_parked]:
+            self.inactive.remove(work)
+            if work._worker is not None:
+                work._pending = _COLLIDED
+            else:
+                self._assign(work)
+        self.promote()
 
     def _take_within(self, rate: RateLimit) -> Work | ReturnToken | None:
         """The first in line, if the rate lets it go; else the first returner, which has started long ago; or nobody."""
@@ -151,14 +183,19 @@ class PoolWorkqueue:
 
     def succeed(self, work: Work, *, had_slot: bool) -> None:
         """A run has ended: hand its slot, if it had one, to the instance that was queued meanwhile (P6)."""
-        if work._starts_parked:
-            work._pending = _ASSIGNED
+        held = self.inactive.held
+        if work._starts_parked and not held:
             if had_slot:
                 self.release_slot()
-            self.pool.assign(work)
-        elif had_slot and self.nr_active <= self.wq.max_active and (self.rate is None or self.rate.take(self)):
+            self._assign(work)
+        elif (
+            had_slot
+            and not held
+            and self.nr_active <= self.wq.max_active
+            and (self.rate is None or self.rate.take(self))
+        ):
             self._activate(work)
-        else:  # nothing to inherit, over the limit, or no token: first in line, it was queued before the others
+        else:  # frozen, nothing to inherit, over the limit, or no token: first in line, it was queued before the others
             self.nr_active -= had_slot
             work._pending = _INACTIVE
             self.inactive.appendleft(work)
@@ -190,7 +227,10 @@ class PoolWorkqueue:
             self.pool.remove(work)
             self.release_slot()
         elif where is Pending.ASSIGNED:
+            self.assigned -= 1
             self.pool.unassign(work)
+            if self.inactive.held:
+                self.pool.supervisor.freezer.less_busy(self)
         self.in_flight -= 1
 
     def take_slot_nowait(self) -> bool:
@@ -199,8 +239,8 @@ class PoolWorkqueue:
         Who is in line although a slot is free waits for the rate, and that is no line for who has started. In an
         ordered queue it has its slot (P7).
         """
-        if self.keeps_slot:
-            return True
+        if self.keeps_slot or self.inactive.held:
+            return not self.inactive.held
         if (self.inactive and self.rate is None) or not has_slot(self.nr_active, self.wq.max_active):
             return False
         self.nr_active += 1
@@ -213,7 +253,11 @@ class PoolWorkqueue:
             self.pool.worklist.append(token)
             self.pool.returners += 1
         else:
-            self.inactive.append(token)
+            if self.keeps_slot:  # frozen: first in line, it will have its slot again before anybody
+                self.nr_active -= 1
+                self.inactive.appendleft(token)
+            else:
+                self.inactive.append(token)
             self.returners[token] = None
         return token
 
@@ -224,6 +268,7 @@ class PoolWorkqueue:
         else:
             self.inactive.remove(token)
             del self.returners[token]
+            self.nr_active += self.keeps_slot
 
     def statistics(self) -> PwqStatistics:
         """The counts of this moment."""

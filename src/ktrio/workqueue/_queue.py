@@ -385,6 +385,7 @@ class Workqueue(DirectedQueueing):
     def __repr__(self) -> str:
         now = self.statistics()
         state = " destroyed" if now.destroyed else " draining" if now.draining else ""
+        state += " frozen" if now.frozen else ""
         per_cpu = f" x {len(self._pwqs)}" if len(self._pwqs) > 1 else ""
         rate = f" rate={now.rate}" if now.rate is not None else ""
         return (

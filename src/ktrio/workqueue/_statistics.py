@@ -132,6 +132,8 @@ class WorkqueueStatistics:
     """Only chained queueing is accepted."""
     destroyed: bool
     """Nothing is accepted any more."""
+    frozen: bool
+    """Nothing is started; what is queued waits until `Supervisor.thaw`."""
     pwqs: tuple[PwqStatistics, ...]
     """The counts of each simulated CPU."""
 
@@ -204,6 +206,8 @@ class SupervisorStatistics:
     """The functions whose items kept the loop for longer than `cpu_intensive_threshold`, the most frequent first."""
     threads: int
     """Threads that run plain functions of `WQ_CPU_INTENSIVE` queues, of at most `thread_limit`."""
+    frozen: bool
+    """Do the queues with `WQ_FREEZABLE` start nothing?"""
     timers: int
     """Timers armed, of items and of the supervisor itself."""
 
@@ -244,5 +248,6 @@ def workqueue_statistics(wq: Workqueue) -> WorkqueueStatistics:
         chained_refused=wq._gate.chained_refused,
         draining=wq._gate.draining > 0 or wq._supervisor.leaving,
         destroyed=wq._gate.destroyed,
+        frozen=pwqs[0].inactive.held,
         pwqs=tuple(pwq.statistics() for pwq in pwqs),
     )

@@ -1,15 +1,20 @@
-"""What a supervisor is steered by: the methods of `Supervisor` for ordered queues, with their contracts.
+"""What a supervisor is steered by: the methods of `Supervisor` for ordered queues and freezing, with their contracts.
 
 A part of that class and nothing by itself; its other methods leave no room for these in one file.
 """
 
 from __future__ import annotations
 
+from threading import get_ident
 from typing import TYPE_CHECKING, Literal
+
+from trio.lowlevel import enable_ki_protection
 
 from ktrio.workqueue._attrs import WQ_UNBOUND, OnError, Rate, WorkqueueAttrs, WorkqueueFlags
 
 if TYPE_CHECKING:
+    from ktrio.workqueue._freezer import Freezer
+    from ktrio.workqueue._instruments import Instruments
     from ktrio.workqueue._pool import Pool
     from ktrio.workqueue._queue import Workqueue
 
@@ -20,6 +25,9 @@ class Steering:
     """The base of `Supervisor`, which sets the attributes."""
 
     cpus: int
+    freezer: Freezer
+    instruments: Instruments
+    thread: int
     _ordered: int  # S: ordered queues allocated, ever
 
     def alloc(self, attrs: WorkqueueAttrs, max_active: int, max_pending: int, rate: Rate | None) -> Workqueue:
@@ -64,3 +72,34 @@ class Steering:
         pool = self.pools_for(flags)[self._ordered % self.cpus]
         self._ordered += 1
         return (pool,)
+
+    @enable_ki_protection
+    async def freeze(self) -> bool:
+        """Let queues with `WQ_FREEZABLE` start nothing; wait until none is busy (kernel: ``freeze_workqueues_begin``).
+
+        What has a slot at this moment is finished, parked items stay parked, and whatever is queued from now on, or
+        wants to come back from `parked`, waits in its order until `thaw`. So do flush, drain and destroy of what waits.
+        A queue allocated meanwhile is frozen too. Always a checkpoint; inside an item the caller is parked while it
+        waits.
+
+        Frozen is frozen, however often this is called; each call waits until nothing is busy, and one `thaw` ends it.
+        True if the queues are frozen now, False if somebody has thawed them meanwhile. If it is cancelled, by a timeout
+        say, they are thawed, unless another call has frozen them, or still waits.
+
+        Raises:
+          DeadlockError: called from inside an item of a queue with `WQ_FREEZABLE`.
+          SupervisorClosedError: the block was left; leaving it thaws.
+        """
+        return await self.freezer.freeze()
+
+    @enable_ki_protection
+    def thaw(self) -> None:
+        """Undo `freeze` (kernel: ``thaw_workqueues``): what waits starts, in its order. Again: harmless."""
+        self._refuse_misuse("thaw")
+        self.freezer.thaw()
+
+    def _refuse_misuse(self, what: str) -> None:
+        """RuntimeError if this is called from another thread, or from within an instrument."""
+        if get_ident() != self.thread:
+            raise RuntimeError(f"{self!r}.{what}() was called from outside its loop: use trio.from_thread.run_sync")
+        self.instruments.refuse_inside(what)

@@ -21,6 +21,7 @@ from ktrio.workqueue._attrs import WQ_HIGHPRI, WQ_UNBOUND, OnError, Rate, Workqu
 from ktrio.workqueue._current import current_work, workers_of_this_run
 from ktrio.workqueue._dump import dump
 from ktrio.workqueue._errors import SupervisorClosedError
+from ktrio.workqueue._freezer import Freezer
 from ktrio.workqueue._gate import PATIENT_ROUNDS
 from ktrio.workqueue._group import WorkGroup
 from ktrio.workqueue._hogs import CPU_INTENSIVE_THRESHOLD, Hogs
@@ -104,6 +105,7 @@ class Supervisor(Steering):
         self.is_cancelled = False  # S: the pools are ending
         self._refused = 0  # S
         self._warned = False  # S: was the first refusal logged?
+        self.freezer = Freezer(self)  # I; its content S
         self.timers = Timers(self)  # I; their content S
         self.watchdog = Watchdog(self, watchdog_threshold(watchdog))  # I
         self.loop_watchdog = LoopWatchdog(self, loop_watchdog)  # I
@@ -137,6 +139,7 @@ class Supervisor(Steering):
         self.leaving = True
         for wq in list(self._workqueues):
             wq.cancel_timers()
+        self.freezer.thaw()
         self._gates_were_shut()
         rounds = 0
         while busy := [wq for wq in self._workqueues if wq.in_flight]:
@@ -209,6 +212,7 @@ class Supervisor(Steering):
     def pool_ended(self) -> None:
         """A pool's task is on its way out: from now on nothing can be started."""
         self.leaving = self.refuses_chained = self.is_cancelled = True
+        self.freezer.give_up()
         self._gates_were_shut()
 
     def _gates_were_shut(self) -> None:
@@ -258,6 +262,7 @@ class Supervisor(Steering):
         if rate is not None:
             wq.set_rate(rate)
         self._workqueues[wq] = None
+        self.freezer.allocated(wq)
         return wq
 
     def add_instrument(self, instrument: WorkqueueInstrument) -> None:
@@ -316,6 +321,7 @@ class Supervisor(Steering):
             chained_refused=self._refused,
             hogs=self.hogs.statistics(),
             threads=self.thread_limiter.borrowed_tokens,
+            frozen=self.freezer.is_frozen,
             timers=self.nr_timers,
         )
 

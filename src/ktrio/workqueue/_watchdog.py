@@ -101,7 +101,7 @@ class Watchdog:
                 yield pool, _head(pool.worklist)
         for wq in self._supervisor.all_workqueues:
             for pwq in wq.pwqs:
-                if pwq.inactive and pwq.nr_active >= wq.max_active:
+                if pwq.inactive and not pwq.inactive.held and pwq.nr_active >= wq.max_active:
                     yield pwq, _head(pwq.inactive)
 
     def _look(self) -> None:

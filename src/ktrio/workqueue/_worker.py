@@ -267,7 +267,7 @@ class Worker(Driver):
         work._runs += 1
         pwq.started += 1
         if self.parked:
-            pwq.parked += 1
+            pwq.begins_parked()
         if self._instruments.execute_start is not None:
             self._instruments.tell_execute_start(work, self)
         if self.pwq.backlog is not None:
