@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable, Iterable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Hashable
 from contextvars import Context, copy_context
 from itertools import cycle
 from threading import get_ident
@@ -20,8 +19,7 @@ from ktrio.workqueue._directed import DirectedQueueing
 from ktrio.workqueue._errors import BusyError
 from ktrio.workqueue._flush import ColourLine
 from ktrio.workqueue._gate import Gate
-from ktrio.workqueue._group import WorkGroup, map_items, open_group
-from ktrio.workqueue._lane import Lane, LaneLine
+from ktrio.workqueue._lane import LaneLine
 from ktrio.workqueue._parking import parked_while_waiting
 from ktrio.workqueue._periodic import Periodic
 from ktrio.workqueue._pwq import PoolWorkqueue
@@ -37,12 +35,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Workqueue"]
 
-A = TypeVar("A")
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
 _NOT: Final = Pending.NOT
+_ACTIVE: Final = Pending.ACTIVE
 
 
 @final
@@ -71,6 +69,7 @@ class Workqueue(DirectedQueueing):
         self.delayed = Delayed(self, supervisor)  # I; its content S
         self.periodic = Periodic(self, supervisor)  # I; its content S
         self._store = Store(attrs.name) if attrs.on_error == "store" else None  # I; its content S
+        self._has_more = len(self._pwqs) > 1 or self._store is not None  # I: a pwq to choose, or a store to tell
         self.lanes: dict[Hashable, LaneLine] = {}  # S: those that are not empty
         self._backlog = Backlog(self, self._pwqs, max_pending)  # I; its content S
         self.rate_limit = RateLimit(self, supervisor, self._pwqs)  # I; its content S
@@ -127,7 +126,40 @@ class Workqueue(DirectedQueueing):
           BacklogFullError: the queue has `max_pending` items pending, and this is not called from inside one of its
             items, whose queueing is accepted beyond the limit. `queue_work_wait` waits instead.
         """
-        return self._queue(work, None, parked)
+        # Most queueings come down to this: one pwq, a slot, and nobody to ask. Whatever is not plain asks below.
+        pwq = self._pwqs[0]
+        gate = self._gate
+        if (
+            parked
+            or work._pending is not _NOT
+            or work._worker is not None
+            or work._disabled
+            or pwq.inactive
+            or pwq.nr_active >= self.max_active
+            or pwq.backlog is not None
+            or pwq.rate is not None
+            or gate.draining
+            or gate.destroyed
+            or self._supervisor.leaving
+            or self._has_more
+            or self._instruments.are_there
+            or get_ident() != self._thread
+        ):
+            return self._queue(work, None, parked)
+        work._colour = colour = self.colours.current
+        work._context = copy_context()
+        work._pwq = pwq
+        work._pending = _ACTIVE
+        work._starts_parked = False
+        colour.in_flight += 1
+        pwq.in_flight += 1
+        pwq.nr_active += 1
+        pool = pwq.pool
+        if pool.starting and pool.occupied < pool.capacity and not pool.returners:
+            pool.worklist.append(work)  # who is on his way will see it
+        else:
+            pool.add(work)
+        return True
 
     @enable_ki_protection
     def queue_work_on(self, cpu: int, work: Work, *, parked: bool = False) -> bool:
@@ -298,34 +330,6 @@ class Workqueue(DirectedQueueing):
           and whatever `queue_work` raises.
         """
         return await run_item(self, Work(fn, *args))
-
-    def lane(self, key: Hashable) -> Lane:
-        """The lane of this key: items queued through it run one after the other, in the order of their queueing.
-
-        Different lanes run side by side, up to `max_active`. A lane is there while an item is in it; keep the `Lane` or
-        ask for it again, it is the same.
-        """
-        return Lane(self, key)
-
-    def open_group(self) -> AbstractAsyncContextManager[WorkGroup]:
-        """``async with wq.open_group() as group:`` waits on leaving for what was queued through `group`, and only that.
-
-        As a nursery: an error, of the block or of a member, cancels the block, withdraws the members that are pending,
-        interrupts and waits for those that run, and leaves in a strict ExceptionGroup. Members' errors do not go to
-        `on_error`. If the block is inside an item, the item is parked while it waits.
-        """
-        return open_group(self)
-
-    @overload
-    async def map(self, fn: Callable[[A], Awaitable[T]], args: Iterable[A]) -> list[T]: ...
-    @overload
-    async def map(self, fn: Callable[[A], T], args: Iterable[A]) -> list[T]: ...
-    async def map(self, fn: Callable[[A], object], args: Iterable[A]) -> object:
-        """The results of `fn` for each of `args`, in their order: a group of items, one for each, as `open_group`.
-
-        Queues as fast as `max_pending` lets it, and takes from `args` no faster.
-        """
-        return await map_items(self, fn, args)
 
     # -- the rest
 
