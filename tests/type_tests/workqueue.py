@@ -45,6 +45,14 @@ async def frozen(supervisor: Supervisor) -> None:
     supervisor.thaw()
 
 
+async def directed(wq: Workqueue, work: Work) -> None:
+    wq.queue_work_from_thread(work)
+    assert_type(await wq.run_on(0, count, "1"), int)
+    assert_type(await wq.run_on(0, length, "1"), int)
+    assert_type(await wq.schedule_on_each_cpu(count, "1"), list[int])
+    assert_type(await wq.schedule_on_each_cpu(length, "1"), list[int])
+
+
 async def disabled(wq: Workqueue, work: Work) -> None:
     assert_type(work.disable(), bool)
     assert_type(await work.disable_sync(interrupt=True), bool)

@@ -101,16 +101,24 @@ class Backlog:
             raise BacklogFullError(f"{wq!r} has {wq.pending} items pending, and max_pending is {self.limit}")
 
     def queue_watched(
-        self, work: Work, watcher: Watcher | None, waiter: RoomWaiter | None = None, lane: Lane | None = None
+        self,
+        work: Work,
+        watcher: Watcher | None,
+        waiter: RoomWaiter | None = None,
+        lane: Lane | None = None,
+        pwq: PoolWorkqueue | None = None,
     ) -> bool:
-        """As `queue_work`, for who has waited for room, if given; `watcher` follows the queueing if it is accepted."""
+        """As `queue_work`, for who has waited for room, if given; `watcher` follows the queueing if it is accepted.
+
+        Who has not waited may say to which `pwq`.
+        """
         line = lane.line() if lane is not None and not work.is_pending else None
         follower = watcher or line
         if follower is None or work.is_pending:
-            return self._queue(work, waiter, line)
+            return self._queue(work, waiter, line, pwq)
         work._followers, accepted = Followers(follower), False
         try:
-            accepted = self._queue(work, waiter, line)
+            accepted = self._queue(work, waiter, line, pwq)
         finally:
             if not accepted:
                 work._followers = None
@@ -120,9 +128,9 @@ class Backlog:
             follower.accepted(work)
         return accepted
 
-    def _queue(self, work: Work, waiter: RoomWaiter | None, line: LaneLine | None) -> bool:
+    def _queue(self, work: Work, waiter: RoomWaiter | None, line: LaneLine | None, pwq: PoolWorkqueue | None) -> bool:
         if waiter is None:
-            return self._wq._queue(work, None, False, line=line)
+            return self._wq._queue(work, pwq, False, line=line)
         return self._wq._queue(work, waiter.pwq, False, waiter.context, waiter.task, line)
 
     async def queue_when_room(self, work: Work, watcher: Watcher | None = None, lane: Lane | None = None) -> bool:
@@ -135,16 +143,18 @@ class Backlog:
         await trio.lowlevel.cancel_shielded_checkpoint()
         return accepted
 
-    async def run_when_room(self, work: Work, caller: Caller) -> object:
+    async def run_when_room(self, work: Work, caller: Caller, pwq: PoolWorkqueue | None) -> object:
         """`Workqueue.run` on a full queue."""
-        if not await self._wait(work, caller, None):
+        if not await self._wait(work, caller, None, pwq):
             raise SupervisorClosedError(f"{self._wq!r} belongs to a supervisor that is being left")
         return await caller.wait()
 
     @enable_ki_protection
-    async def _wait(self, work: Work, watcher: Watcher | None, lane: Lane | None) -> bool:
+    async def _wait(
+        self, work: Work, watcher: Watcher | None, lane: Lane | None, pwq: PoolWorkqueue | None = None
+    ) -> bool:
         """Stand in line until the item is queued; what `queue_work` returns or raises then."""
-        waiter = RoomWaiter(work, self._wq._choose_pwq(), watcher, lane)
+        waiter = RoomWaiter(work, pwq or self._wq._choose_pwq(), watcher, lane)
         self._line[waiter] = None
 
         def abort(_raise_cancel: object) -> Abort:

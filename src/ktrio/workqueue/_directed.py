@@ -7,27 +7,32 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, TypeVar, cast, overload
+from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from trio.lowlevel import enable_ki_protection
 
 from ktrio.workqueue._disable import deepen
 from ktrio.workqueue._group import WorkGroup, map_items, open_group
 from ktrio.workqueue._lane import Lane
+from ktrio.workqueue._run import run_item, run_on_each_cpu
 from ktrio.workqueue._timed import TimedQueueing
+from ktrio.workqueue._work import Work
 
 if TYPE_CHECKING:
+    from ktrio.workqueue._letters import Letters
     from ktrio.workqueue._queue import Workqueue
-    from ktrio.workqueue._work import Work
 
 __all__ = ["DirectedQueueing"]
 
 A = TypeVar("A")
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class DirectedQueueing(TimedQueueing):
     """The base of `Workqueue`, which sets the attributes."""
+
+    letters: Letters
 
     def queue_work(self, work: Work, *, parked: bool = False) -> bool:
         """See `Workqueue`."""
@@ -79,3 +84,49 @@ class DirectedQueueing(TimedQueueing):
         Queues as fast as `max_pending` lets it, and takes from `args` no faster.
         """
         return await map_items(cast("Workqueue", self), fn, args)
+
+    @enable_ki_protection
+    def queue_work_from_thread(self, work: Work) -> None:
+        """Queue an item from any thread, or from a signal handler; plain function, never blocks.
+
+        The loop does what `queue_work` does, soon, in a copy of the context of now and in the order of these calls; one
+        of them or a thousand, it is woken once. If the item is pending then, that queueing stands for this one. If it
+        is refused then, because it is disabled, runs on another queue, or the queue is full, drains, was destroyed or
+        its supervisor left, it is discarded: `on_discard` is called, in the loop, or there is a line in the log. Never
+        *chained*: in a thread of an item's own, `trio.from_thread.run_sync(wq.queue_work, work)` is, and gives the
+        answer.
+
+        Raises:
+          SupervisorClosedError: the queue's supervisor was left, or cancelled; the item is not discarded then.
+          trio.RunFinishedError: the same, when the loop has ended as well.
+        """
+        self.letters.post(work)
+
+    @overload
+    async def run_on(self, cpu: int, fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T: ...
+    @overload
+    async def run_on(self, cpu: int, fn: Callable[[Unpack[Ts]], T], *args: *Ts) -> T: ...
+    @enable_ki_protection
+    async def run_on(self, cpu: int, fn: Callable[[Unpack[Ts]], object], *args: *Ts) -> object:
+        """As `Workqueue.run`, on a simulated CPU of the caller's choice (kernel: ``work_on_cpu``).
+
+        ValueError if there is no such CPU.
+        """
+        return await run_item(cast("Workqueue", self), Work(fn, *args), self.pwq_of(cpu))
+
+    @overload
+    async def schedule_on_each_cpu(self, fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> list[T]: ...
+    @overload
+    async def schedule_on_each_cpu(self, fn: Callable[[Unpack[Ts]], T], *args: *Ts) -> list[T]: ...
+    @enable_ki_protection
+    async def schedule_on_each_cpu(self, fn: Callable[[Unpack[Ts]], object], *args: *Ts) -> object:
+        """`run_on` each simulated CPU at once, and the results in the order of the CPUs (kernel: same name).
+
+        It waits for all of them, also if one raises (but for a DeadlockError, which ends them all). Cancelling the
+        caller withdraws those that are pending, and interrupts those that run and waits for their ends. In an ordered
+        queue they run one after another. Always a checkpoint; inside an item the caller is parked while it waits.
+
+        Raises:
+          ExceptionGroup: of whatever some of them have raised, or what `run` would.
+        """
+        return await run_on_each_cpu(cast("Workqueue", self), lambda: Work(fn, *args))

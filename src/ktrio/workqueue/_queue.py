@@ -20,6 +20,7 @@ from ktrio.workqueue._errors import BusyError
 from ktrio.workqueue._flush import ColourLine
 from ktrio.workqueue._gate import Gate
 from ktrio.workqueue._lane import LaneLine
+from ktrio.workqueue._letters import Letters
 from ktrio.workqueue._parking import parked_while_waiting
 from ktrio.workqueue._periodic import Periodic
 from ktrio.workqueue._pwq import PoolWorkqueue
@@ -65,6 +66,7 @@ class Workqueue(DirectedQueueing):
         pools = supervisor.pool_of_ordered(attrs.flags) if attrs.ordered else supervisor.pools_for(attrs.flags)
         self._pwqs = tuple(PoolWorkqueue(self, pool) for pool in pools)  # I
         self._deal = cycle(self._pwqs)  # S: round robin for queueings from outside
+        self.letters = Letters(self)  # I; its content N
         self._gate = Gate(self, supervisor)  # I; its content S
         self.delayed = Delayed(self, supervisor)  # I; its content S
         self.periodic = Periodic(self, supervisor)  # I; its content S
@@ -323,7 +325,7 @@ class Workqueue(DirectedQueueing):
 
         Cancelling the caller withdraws the item if it is pending; if it is running, interrupts it and waits for its
         end. Inside an item the caller is parked while it waits, for room too (`queue_work_wait`). Always a checkpoint.
-        (kernel: ``work_on_cpu``)
+        `run_on` chooses the CPU.
 
         Raises:
           DestroyedError: somebody else ended the item first: its supervisor was cancelled.

@@ -103,6 +103,7 @@ class Supervisor(Steering):
         self._late_errors: list[BaseException] = []  # S: raised by on_discard after the nursery was closed
         self._unsettled: list[tuple[Caller | WorkGroup, str]] = []  # S
         self.is_cancelled = False  # S: the pools are ending
+        self._is_over = False  # S: the pools have ended, and what was pending is discarded
         self._refused = 0  # S
         self._warned = False  # S: was the first refusal logged?
         self.freezer = Freezer(self)  # I; its content S
@@ -161,6 +162,7 @@ class Supervisor(Steering):
         for caller, why in self._unsettled:
             caller.settle_unfinished(why)
         self._unsettled.clear()
+        self._is_over = True
 
     @property
     def pools(self) -> tuple[Pool, ...]:
@@ -282,7 +284,9 @@ class Supervisor(Steering):
 
     def fail(self, error: BaseException) -> None:
         """Let an error of an item leave the block: a child of the nursery raises it."""
-        if self._nursery is None:
+        if self._is_over:  # of an on_discard called by `Workqueue.queue_work_from_thread`
+            log.error("%r was left before this error of an item", self, exc_info=error)
+        elif self._nursery is None:
             self._late_errors.append(error)
         else:
             self._nursery.start_soon(_raise, error, name="error of a ktrio item")
