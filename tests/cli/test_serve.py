@@ -61,11 +61,13 @@ def test_serve_on_either_kind_of_queue_answers_and_says_which(serve: Serve, opti
     assert program.said == ""
 
 
+@pytest.mark.exhaustive
 def test_serve_without_folder_serves_the_current_one(start: Start, folder: Path) -> None:
     program = start("serve", "--port", "0", cwd=folder)
     assert Peer(program.connect()).get("small.txt").body == b"hello, world\n"
 
 
+@pytest.mark.exhaustive
 def test_serve_at_many_addresses_prints_and_answers_each(serve: Serve, tmp_path: Path) -> None:
     path = tmp_path / "at.sock"
     program = serve("--host", "127.0.0.1", "--host", "::1", "--unix", path)
@@ -78,6 +80,7 @@ def test_serve_at_many_addresses_prints_and_answers_each(serve: Serve, tmp_path:
     assert not path.exists()
 
 
+@pytest.mark.exhaustive
 def test_serve_unix_replaces_a_socket_file_that_nobody_listens_on(
     serve: Serve, warm_start: WarmStart, tmp_path: Path
 ) -> None:
@@ -116,6 +119,7 @@ def test_serve_access_log_has_a_line_per_request(serve: Serve) -> None:
     assert re.search(r"GET /missing\b.*\b404\b", second)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("options", "logs"), [((), True), (("--no-access-log",), False)], ids=["default", "off"])
 def test_serve_on_a_terminal_logs_unless_told_not_to(serve: Serve, options: tuple[str, ...], logs: bool) -> None:
     ours, theirs = pty.openpty()
@@ -209,6 +213,7 @@ def wait_for_reset(sock: socket.socket) -> None:
     assert poll.poll(LIMIT * 1000), "the connection is still there"
 
 
+@pytest.mark.exhaustive
 def test_serve_goes_on_when_nobody_reads_its_output_any_more(folder: Path) -> None:
     command = [*KTRIO, "serve", folder, "--port", "0", "--access-log"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -228,6 +233,7 @@ def test_serve_goes_on_when_nobody_reads_its_output_any_more(folder: Path) -> No
             process.kill()
 
 
+@pytest.mark.exhaustive
 def test_serve_works_without_standard_streams(folder: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         descriptor = listener.fileno()
@@ -242,6 +248,7 @@ def test_serve_works_without_standard_streams(folder: Path) -> None:
                 process.kill()
 
 
+@pytest.mark.exhaustive
 def test_serve_prints_a_folder_whose_name_is_not_text(start: Start, tmp_path: Path) -> None:
     folder = os.fsencode(tmp_path) + b"/caf\xe9\x1b[31m"
     os.mkdir(folder)

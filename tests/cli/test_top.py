@@ -172,6 +172,7 @@ def terminal() -> Iterator[Callable[..., Terminal]]:
 # -- printed
 
 
+@pytest.mark.exhaustive
 def test_once_is_one_plain_table(warm_start: WarmStart, served: Program, monitor: Path) -> None:
     ran = warm_start.run("top", str(monitor), "--once")
     assert (ran.status, ran.err) == (0, "")
@@ -185,6 +186,7 @@ def test_once_is_one_plain_table(warm_start: WarmStart, served: Program, monitor
     assert_served_cleanly(served)
 
 
+@pytest.mark.exhaustive
 def test_once_as_json_is_the_snapshot(warm_start: WarmStart, served: Program, monitor: Path) -> None:
     ran = warm_start.run("top", str(monitor), "--once", "--json")
     assert (ran.status, ran.err) == (0, "")
@@ -194,6 +196,7 @@ def test_once_as_json_is_the_snapshot(warm_start: WarmStart, served: Program, mo
     assert [each["name"] for each in said["supervisor"]["workqueues"]] == ["http"]
 
 
+@pytest.mark.exhaustive
 def test_json_is_one_object_a_line_until_ctrl_c(start: Start, served: Program, monitor: Path) -> None:
     program = start("top", monitor, "--json", "--interval", "0.1")
     lines = program.out.wait_count(3)
@@ -203,6 +206,7 @@ def test_json_is_one_object_a_line_until_ctrl_c(start: Start, served: Program, m
     assert program.said == ""
 
 
+@pytest.mark.exhaustive
 def test_elsewhere_than_on_a_terminal_tables_are_printed_one_after_another(
     start: Start, served: Program, monitor: Path
 ) -> None:
@@ -225,6 +229,7 @@ def test_end_of_the_server_is_one_line_and_no_failure(start: Start, ending: tupl
     ]
 
 
+@pytest.mark.exhaustive
 def test_pipe_that_nobody_reads_any_more_is_enough_seen(start: Start, served: Program, monitor: Path) -> None:
     program = start("-c", '"$@" top "$MONITOR" --json -i 0.1 | head -n 2', "sh", *KTRIO,
                     command=["bash", "-o", "pipefail"], environment={"MONITOR": str(monitor)})  # fmt: skip
@@ -243,6 +248,7 @@ def test_output_that_cannot_be_written_is_an_error(start: Start, served: Program
         assert program.said.splitlines() == ["ktrio top: cannot write: no space left on device"]
 
 
+@pytest.mark.exhaustive
 def test_output_that_is_closed_is_enough_seen(start: Start, served: Program, monitor: Path) -> None:
     program = start("-c", '"$@" top "$MONITOR" >&-', "sh", *KTRIO,
                     command=["sh"], environment={"MONITOR": str(monitor)})  # fmt: skip
@@ -263,6 +269,7 @@ def refused(ran: object) -> str:
     return line
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("options", [(), ("--once",), ("--json",)], ids=["live", "once", "json"])
 def test_path_without_a_monitor_is_one_line_with_a_remedy(
     warm_start: WarmStart, tmp_path: Path, options: tuple[str, ...]
@@ -272,6 +279,7 @@ def test_path_without_a_monitor_is_one_line_with_a_remedy(
     assert "--monitor PATH" in line
 
 
+@pytest.mark.exhaustive
 def test_wrong_paths_are_told_apart(warm_start: WarmStart, tmp_path: Path) -> None:
     assert "no socket" in refused(warm_start.run("top", __file__, "--once"))
     assert "no socket" in refused(warm_start.run("top", str(tmp_path), "--once"))
@@ -284,12 +292,14 @@ def test_wrong_paths_are_told_apart(warm_start: WarmStart, tmp_path: Path) -> No
         assert "another kind" in refused(warm_start.run("top", str(tmp_path / "datagrams"), "--once"))
 
 
+@pytest.mark.exhaustive
 def test_socket_of_something_else_is_no_monitor(warm_start: WarmStart, serve: Command, tmp_path: Path) -> None:
     program = serve("--unix", tmp_path / "http", "--head-timeout", "0.2")
     program.out.wait_for(" at unix:")
     assert "no monitor" in refused(warm_start.run("top", str(tmp_path / "http"), "--once"))
 
 
+@pytest.mark.exhaustive
 def test_monitor_of_another_user_is_refused_with_the_reason(start: Start, served: Program, monitor: Path) -> None:
     monitor.chmod(0o000)
     try:
@@ -298,6 +308,7 @@ def test_monitor_of_another_user_is_refused_with_the_reason(start: Start, served
         monitor.chmod(0o600)
 
 
+@pytest.mark.exhaustive
 def test_watcher_too_many_is_told_so(warm_start: WarmStart, served: Program, monitor: Path) -> None:
     with ExitStack() as stack:
         for _ in range(8):
@@ -307,6 +318,7 @@ def test_watcher_too_many_is_told_so(warm_start: WarmStart, served: Program, mon
         assert "8 are watching already" in refused(warm_start.run("top", str(monitor), "--once"))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("seconds", ["0.05", "0", "-1", "3601", "nan", "x"])
 def test_interval_out_of_range_says_what_is_in_it(warm_start: WarmStart, seconds: str) -> None:
     ran = warm_start.run("top", "m", "--interval", seconds)
@@ -315,6 +327,7 @@ def test_interval_out_of_range_says_what_is_in_it(warm_start: WarmStart, seconds
     assert "0.1 to 3600" in ran.err
 
 
+@pytest.mark.exhaustive
 def test_help_is_the_glossary(warm_start: WarmStart) -> None:
     ran = warm_start.run("top", "--help")
     assert (ran.status, ran.err) == (0, "")
@@ -326,6 +339,7 @@ def test_help_is_the_glossary(warm_start: WarmStart) -> None:
 # -- live
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("columns", "has", "has_not"), [(80, "CPUtime", "CMW/RPR"), (120, "CMW/RPR", "nothing")])
 def test_live_table_fits_the_terminal_and_q_leaves_it_as_it_was(
     terminal: Callable[..., Terminal], served: Program, monitor: Path, columns: int, has: str, has_not: str
@@ -343,6 +357,7 @@ def test_live_table_fits_the_terminal_and_q_leaves_it_as_it_was(
     assert "Traceback" not in program.output
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize(("how", "status"), [("ctrl-c", 0), (signal.SIGINT, 0), (signal.SIGTERM, 143)])
 def test_signals_leave_the_terminal_as_it_was(
     terminal: Callable[..., Terminal], served: Program, monitor: Path, how: str | int, status: int
@@ -357,6 +372,7 @@ def test_signals_leave_the_terminal_as_it_was(
     assert program.is_as_it_was
 
 
+@pytest.mark.exhaustive
 def test_end_of_the_server_gives_the_terminal_back_and_says_so(
     terminal: Callable[..., Terminal], ending: tuple[Program, Path]
 ) -> None:
@@ -369,6 +385,7 @@ def test_end_of_the_server_gives_the_terminal_back_and_says_so(
     assert program.output.rstrip().endswith("or this one did not take what it had to say")
 
 
+@pytest.mark.exhaustive
 def test_server_whose_loop_is_held_up_is_told_from_one_that_has_nothing_to_do(
     terminal: Callable[..., Terminal], served: Program, monitor: Path
 ) -> None:
@@ -384,6 +401,7 @@ def test_server_whose_loop_is_held_up_is_told_from_one_that_has_nothing_to_do(
     assert program.wait() == 0
 
 
+@pytest.mark.exhaustive
 def test_terminal_of_another_size_is_drawn_anew(
     terminal: Callable[..., Terminal], served: Program, monitor: Path
 ) -> None:
@@ -395,6 +413,7 @@ def test_terminal_of_another_size_is_drawn_anew(
     assert program.wait() == 0
 
 
+@pytest.mark.exhaustive
 def test_ctrl_z_gives_the_terminal_back_until_it_is_continued(
     terminal: Callable[..., Terminal], served: Program, monitor: Path
 ) -> None:
@@ -411,6 +430,7 @@ def test_ctrl_z_gives_the_terminal_back_until_it_is_continued(
     assert program.is_as_it_was
 
 
+@pytest.mark.exhaustive
 def test_no_color_is_respected(terminal: Callable[..., Terminal], served: Program, monitor: Path) -> None:
     program = terminal(monitor, environment={"NO_COLOR": "1"})
     program.wait_for("^http")
@@ -419,6 +439,7 @@ def test_no_color_is_respected(terminal: Callable[..., Terminal], served: Progra
     assert not re.search(r"\x1b\[[\d;]*(3[0-7]|9[0-7])m", program.output)
 
 
+@pytest.mark.exhaustive
 def test_dumb_terminal_gets_tables_one_after_another(
     terminal: Callable[..., Terminal], served: Program, monitor: Path
 ) -> None:

@@ -130,6 +130,7 @@ def unprivileged() -> list[str]:
     return [setpriv, "--bounding-set=-all", "--inh-caps=-all", *KTRIO]
 
 
+@pytest.mark.exhaustive
 def test_folder_without_permission_is_one_line(start: Start, tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o000)
@@ -141,6 +142,7 @@ def test_folder_without_permission_is_one_line(start: Start, tmp_path: Path) -> 
     assert "permi" in line.lower()
 
 
+@pytest.mark.exhaustive
 def test_unix_path_without_permission_is_one_line(start: Start, tmp_path: Path) -> None:
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
@@ -149,6 +151,7 @@ def test_unix_path_without_permission_is_one_line(start: Start, tmp_path: Path) 
     assert "permi" in line.lower()
 
 
+@pytest.mark.exhaustive
 def test_privileged_port_without_permission_is_one_line_with_a_remedy(start: Start) -> None:
     first_free = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
     if not first_free.exists() or int(first_free.read_text()) <= 1:
@@ -248,6 +251,7 @@ def test_print_timeouts_shows_the_budget_of_errors_unless_there_is_none(warm_sta
     assert "unexpected errors" not in text
 
 
+@pytest.mark.exhaustive
 def test_help_into_a_closed_pipe_is_no_traceback(start: Start) -> None:
     program = start("-c", '"$@" serve --help | true', "sh", *KTRIO, command=["bash", "-o", "pipefail"])
     program.wait()
@@ -258,6 +262,7 @@ def test_echo_takes_no_folder(warm_start: WarmStart, folder: Path) -> None:
     assert str(folder) in refused(warm_start.run("echo", str(folder)))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("arguments", [("serve", "--help"), ("serve", "/missing")], ids=["help", "wrong"])
 def test_module_and_script_are_the_same_command(
     start: Start, warm_start: WarmStart, arguments: tuple[str, ...]

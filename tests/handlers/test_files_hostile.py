@@ -213,6 +213,7 @@ def act_before_calls(patch: pytest.MonkeyPatch, actions: dict[int, object]) -> l
     return calls
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("opener", [open_by_handle, open_by_name])
 @pytest.mark.parametrize(
     "swap",

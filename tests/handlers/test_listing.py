@@ -234,6 +234,7 @@ def test_what_is_left_out_is_said(tmp_path):
     assert "and 3 more" in render_listing((), contents.entries, left_out=3)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 def test_a_folder_longer_than_a_run_of_the_sort_is_in_order_all_the_same(tmp_path):
     for number in range(1, 2500):
@@ -284,6 +285,7 @@ NAMES = (
 ).filter(lambda raw: raw and not raw.startswith(b"."))
 
 
+@pytest.mark.exhaustive
 @pytest.mark.slow
 @hypothesis.given(st.dictionaries(NAMES, st.booleans(), max_size=6), NAMES)
 async def test_every_name_in_a_listing_can_be_fetched_through_its_link(ask, names, folder):

@@ -168,6 +168,7 @@ FRAGMENTS = st.lists(
 ).map(b"".join)
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=400)
 @given(FRAGMENTS)
 def test_whatever_the_guard_passes_h11_reads_with_the_same_end(data):
@@ -182,6 +183,7 @@ def test_whatever_the_guard_passes_h11_reads_with_the_same_end(data):
         assert read[1] == data[count:]
 
 
+@pytest.mark.exhaustive
 @settings(max_examples=400)
 @given(FRAGMENTS, st.lists(st.integers(0, 60), max_size=5))
 def test_any_split_of_any_chunks_gives_the_same_verdict(data, cuts):

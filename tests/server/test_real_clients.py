@@ -50,6 +50,7 @@ async def mirror(request):
     return Response(body=f"{request.method} {len(body)} {hashlib.sha256(body).hexdigest()}".encode())
 
 
+@pytest.mark.exhaustive
 async def test_httpx_keeps_its_connections_and_gets_every_byte(start_http, site):
     httpx = pytest.importorskip("httpx")
     server = await start_http(ktrio.files(site))

@@ -12,6 +12,8 @@ import ktrio
 from ktrio import WQ_UNBOUND, Response, ServerOptions
 from tests.server.harness import GET, Ended, advance, get, post, settle, time_passing
 
+pytestmark = pytest.mark.exhaustive
+
 
 class Storm:
     """Peers with seeded dice."""

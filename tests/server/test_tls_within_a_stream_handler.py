@@ -60,6 +60,7 @@ async def test_peer_that_speaks_something_else_is_logged_and_costs_its_connectio
     await converse(server)
 
 
+@pytest.mark.exhaustive
 @every_handler
 async def test_two_hundred_of_them_spend_no_error_budget(start_stream, connect, handler, caplog):
     server = await start_stream(handler, options=ServerOptions(max_errors=5))

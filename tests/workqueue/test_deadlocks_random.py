@@ -25,6 +25,8 @@ from ktrio.workqueue import (
 )
 from tests.workqueue.conftest import run_bounded
 
+pytestmark = pytest.mark.exhaustive
+
 ITEMS = 4
 QUEUES = 3
 

@@ -190,6 +190,7 @@ async def flush_with(model: Model, work: DelayedWork[None], item: int) -> None:
     assert await work.flush() is expected
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(program=programs, durations=durations)

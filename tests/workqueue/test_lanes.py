@@ -476,6 +476,7 @@ async def live(flags: Flags, program: list[list[tuple[str, int]]], scripts: list
         await assert_at_zero(supervisor, wq)
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("flags", BOTH, ids=["unbound", "bound"])
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(

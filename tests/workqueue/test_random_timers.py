@@ -12,6 +12,8 @@ from trio.testing import wait_all_tasks_blocked
 from ktrio.workqueue import DelayedWork, PeriodicWork, Rate, WorkqueueError, parked
 from tests.workqueue.conftest import KIND_NAMES, KINDS, Kind, assert_queue_at_zero, open_with, run_bounded
 
+pytestmark = pytest.mark.exhaustive
+
 ITEMS = 4
 
 operations = st.tuples(

@@ -166,6 +166,7 @@ async def test_what_nobody_waited_for_is_kept_by_queues_that_store_only(flags: F
             await work.result()
 
 
+@pytest.mark.exhaustive
 async def test_a_kept_value_is_released_when_the_item_is_queued_again(flags: Flags) -> None:
     class Value:
         pass
@@ -356,6 +357,7 @@ async def test_a_stored_error_is_raised_by_every_result(flags: Flags, caplog: py
     assert caplog.records == []
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("end", ["queued again", "requeued while it ran", "destroyed", "left", "forgotten"])
 async def test_a_stored_error_that_nobody_asked_for_is_logged_once(
     flags: Flags, end: str, caplog: pytest.LogCaptureFixture
@@ -425,6 +427,7 @@ async def test_an_error_of_on_discard_is_stored_too(flags: Flags, caplog: pytest
     assert ["lost" in record.getMessage() for record in caplog.records] == [True]
 
 
+@pytest.mark.exhaustive
 async def test_run_on_a_queue_that_stores_raises_and_logs_nothing(
     flags: Flags, caplog: pytest.LogCaptureFixture
 ) -> None:
