@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import assert_type
 
 from ktrio import DelayedWork, PeriodicWork, Supervisor, Work, Workqueue
-from ktrio.workqueue import WQ_HIGHPRI, Rate
+from ktrio.workqueue import WQ_HIGHPRI, Attributes, Rate
 
 
 async def count(text: str, *, base: int = 10) -> int:
@@ -51,6 +51,15 @@ async def directed(wq: Workqueue, work: Work) -> None:
     assert_type(await wq.run_on(0, length, "1"), int)
     assert_type(await wq.schedule_on_each_cpu(count, "1"), list[int])
     assert_type(await wq.schedule_on_each_cpu(length, "1"), list[int])
+
+
+def settings(supervisor: Supervisor, wq: Workqueue) -> None:
+    supervisor.set_capacity(5)
+    assert_type(wq.attributes, Attributes)
+    assert_type(supervisor.attributes["capacity"], float)
+    wq.attributes["max_active"] = 5
+    wq.attributes["max_active"] = "5"
+    supervisor.attributes["idle_timeout"] = 0.5
 
 
 async def disabled(wq: Workqueue, work: Work) -> None:

@@ -15,6 +15,7 @@ The words, which are the kernel's:
   ``async with parked():`` and holds no slot.
 """
 
+from ktrio.workqueue._attributes import Attributes
 from ktrio.workqueue._attrs import (
     WQ_CPU_INTENSIVE,
     WQ_DFL_ACTIVE,
@@ -65,6 +66,7 @@ __all__ = [
     "WQ_HIGHPRI",
     "WQ_MAX_ACTIVE",
     "WQ_UNBOUND",
+    "Attributes",
     "BacklogFullError",
     "BusyError",
     "DeadlockError",

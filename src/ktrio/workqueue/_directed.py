@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, TypeVarTuple, Unpack, cast, overload
 
 from trio.lowlevel import enable_ki_protection
 
+from ktrio.workqueue._attributes import Attributes, attributes_of_queue
 from ktrio.workqueue._disable import deepen
 from ktrio.workqueue._group import WorkGroup, map_items, open_group
 from ktrio.workqueue._lane import Lane
@@ -84,6 +85,15 @@ class DirectedQueueing(TimedQueueing):
         Queues as fast as `max_pending` lets it, and takes from `args` no faster.
         """
         return await map_items(cast("Workqueue", self), fn, args)
+
+    @property
+    def attributes(self) -> Attributes:
+        """What of it can be read and set by name (kernel: the files of ``WQ_SYSFS``): see `Attributes`.
+
+        `max_active` and `max_pending`, with the effect of the methods that set them; read only `per_cpu` (1 if it is
+        bound), `nice` (-20 with `WQ_HIGHPRI`, else 0) and `ordered`.
+        """
+        return attributes_of_queue(cast("Workqueue", self))
 
     @enable_ki_protection
     def queue_work_from_thread(self, work: Work) -> None:

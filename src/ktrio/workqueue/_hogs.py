@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from ktrio.workqueue._work import Work
     from ktrio.workqueue._worker import Worker
 
-__all__ = ["CPU_INTENSIVE_THRESHOLD", "Hogs", "is_real_time", "step_was_long"]
+__all__ = ["CPU_INTENSIVE_THRESHOLD", "Hogs", "is_real_time", "step_was_long", "valid_threshold"]
 
 log = logging.getLogger("ktrio.workqueue")
 
@@ -68,6 +68,13 @@ def is_real_time() -> bool:
     return type(trio.lowlevel.current_clock()).__name__ == "SystemClock"
 
 
+def valid_threshold(seconds: float) -> float:
+    """`seconds`, which are infinite for never; ValueError if negative or no number."""
+    if not seconds >= 0:
+        raise ValueError(f"cpu_intensive_threshold must be seconds, or 0 for never, not {seconds}")
+    return seconds or float("inf")
+
+
 @final
 class Hogs:
     """The long steps of one supervisor's items, by function.
@@ -78,9 +85,7 @@ class Hogs:
     __slots__ = ("_ours", "_ours_then", "_table", "now", "resample_at", "threshold")
 
     def __init__(self, threshold: float) -> None:
-        if not threshold >= 0:
-            raise ValueError(f"cpu_intensive_threshold must be seconds, or 0 for never, not {threshold}")
-        self.threshold = threshold or float("inf")  # I, seconds
+        self.threshold = valid_threshold(threshold)  # S, seconds
         self.now, self._ours = step_clocks()  # I
         self._ours_then = 0.0  # S: `_ours` at the last sample
         self.resample_at = -math.inf  # S, by `now`: when the next step that begins takes a sample

@@ -64,8 +64,9 @@ class Pool:
         self.is_highpri = is_highpri  # I
         self.name = f"ktrio pool {'' if is_bound else 'u'}{cpu}{'H' if is_highpri else ''}"  # I
         self.seniors: tuple[Pool, ...] = ()  # S, by the supervisor: the high-priority pools that go before this one
-        self.capacity = capacity  # I
-        self.idle_timeout = idle_timeout  # I, seconds
+        self.capacity = capacity  # S
+        self.idle_timeout = idle_timeout  # S, seconds
+        self.culling = trio.CancelScope()  # T: in it the pool's task sleeps until the next worker is due
         self.worklist = Line()  # I; its content S
         self.returners = 0  # S: tokens in the worklist
         self.idle: dict[Worker, None] = {}  # S: longest idle first
@@ -360,7 +361,8 @@ class Pool:
             if left <= 0:
                 self._retire(oldest)
             else:
-                await trio.sleep(left)
+                with trio.move_on_after(left) as self.culling:
+                    await trio.sleep_forever()
 
     def _retire(self, worker: Worker) -> None:
         """End an idle worker. It stops counting now, else it would pass for a busy one and end the culling early."""

@@ -1,4 +1,4 @@
-"""What a supervisor is steered by: the methods of `Supervisor` for ordered queues and freezing, with their contracts.
+"""What a supervisor is steered by: methods of `Supervisor`, with their contracts.
 
 A part of that class and nothing by itself; its other methods leave no room for these in one file.
 """
@@ -6,10 +6,11 @@ A part of that class and nothing by itself; its other methods leave no room for 
 from __future__ import annotations
 
 from threading import get_ident
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from trio.lowlevel import enable_ki_protection
 
+from ktrio.workqueue._attributes import Attributes, attributes_of_supervisor, valid_capacity
 from ktrio.workqueue._attrs import WQ_UNBOUND, OnError, Rate, WorkqueueAttrs, WorkqueueFlags
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from ktrio.workqueue._instruments import Instruments
     from ktrio.workqueue._pool import Pool
     from ktrio.workqueue._queue import Workqueue
+    from ktrio.workqueue._supervisor import Supervisor
 
 __all__ = ["Steering"]
 
@@ -25,6 +27,7 @@ class Steering:
     """The base of `Supervisor`, which sets the attributes."""
 
     cpus: int
+    capacity: int
     freezer: Freezer
     instruments: Instruments
     thread: int
@@ -92,14 +95,42 @@ class Steering:
         """
         return await self.freezer.freeze()
 
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """All pools there are."""
+        raise NotImplementedError
+
+    @enable_ki_protection
+    def set_capacity(self, capacity: int) -> None:
+        """Change the most items that each pool runs unparked at once. ValueError below 1.
+
+        Raising it lets those that wait for a place start at once; lowering it cancels nothing, the count only falls.
+        """
+        self.refuse_misuse("set_capacity")
+        more = valid_capacity(capacity) - self.capacity
+        self.capacity = capacity
+        for pool in self.pools:
+            pool.capacity += more
+            if more > 0:
+                pool.kick()
+
+    @property
+    def attributes(self) -> Attributes:
+        """What of it can be read and set by name (kernel: parameters of the module): see `Attributes`.
+
+        `cpus`, read only; `capacity`, `idle_timeout`, `cpu_intensive_threshold` and `thread_limit`, in the units of
+        `open_supervisor`. Changes take effect at once.
+        """
+        return attributes_of_supervisor(cast("Supervisor", self))
+
     @enable_ki_protection
     def thaw(self) -> None:
         """Undo `freeze` (kernel: ``thaw_workqueues``): what waits starts, in its order. Again: harmless."""
-        self._refuse_misuse("thaw")
+        self.refuse_misuse("thaw")
         self.freezer.thaw()
 
-    def _refuse_misuse(self, what: str) -> None:
-        """RuntimeError if this is called from another thread, or from within an instrument."""
+    def refuse_misuse(self, what: str) -> None:
+        """Ask before any change. RuntimeError if this is called from another thread, or from within an instrument."""
         if get_ident() != self.thread:
             raise RuntimeError(f"{self!r}.{what}() was called from outside its loop: use trio.from_thread.run_sync")
         self.instruments.refuse_inside(what)

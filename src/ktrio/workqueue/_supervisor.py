@@ -17,6 +17,7 @@ from typing import Final, Literal, NamedTuple, NoReturn, cast, final
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ktrio.workqueue._attributes import valid_capacity, valid_idle_timeout
 from ktrio.workqueue._attrs import WQ_HIGHPRI, WQ_UNBOUND, OnError, Rate, WorkqueueAttrs, WorkqueueFlags
 from ktrio.workqueue._current import current_work, workers_of_this_run
 from ktrio.workqueue._dump import dump
@@ -77,19 +78,15 @@ class Supervisor(Steering):
     ) -> None:
         if cpus < 1:
             raise ValueError(f"cpus must be at least 1, not {cpus}")
-        if capacity < 1:
-            raise ValueError(f"capacity must be at least 1, not {capacity}")
-        if not idle_timeout > 0:
-            raise ValueError(f"idle_timeout must be positive seconds, not {idle_timeout}")
         self.hogs = Hogs(cpu_intensive_threshold)  # I
         self.thread_limiter = thread_limiter(thread_limit)  # I
         self.instruments = Instruments()  # I
         self.workers = workers_of_this_run()  # I: those of all supervisors of the run
         self.token = trio.lowlevel.current_trio_token()  # I: of the loop that runs it
         self.thread = get_ident()  # I: of that loop
-        self.capacity = capacity  # I
+        self.capacity = valid_capacity(capacity)  # S, by set_capacity
         self.cpus = cpus  # I
-        self._idle_timeout = idle_timeout  # I
+        self.idle_timeout = valid_idle_timeout(idle_timeout)  # S
         self.uses_instrument = not trampoline_works()  # I: on bound pools
         self._instrument = InstrumentSensor(self)  # I
         self._senses = False  # S: the instrument is in place
@@ -199,7 +196,7 @@ class Supervisor(Steering):
                 is_bound=kind.is_bound,
                 is_highpri=kind.is_highpri,
                 capacity=self.capacity,
-                idle_timeout=self._idle_timeout,
+                idle_timeout=self.idle_timeout,
             )
             for cpu in range(self.cpus)
         )

@@ -30,16 +30,21 @@ if TYPE_CHECKING:
     from ktrio.workqueue._work import Work
     from ktrio.workqueue._worker import Worker
 
-__all__ = ["begin_cpu_intensive", "thread_limiter"]
+__all__ = ["begin_cpu_intensive", "thread_limiter", "valid_thread_limit"]
 
 
 def thread_limiter(limit: int | None) -> trio.CapacityLimiter:
     """For `limit` threads at once; None: as many as the process may use CPUs."""
     if limit is None:
         limit = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return trio.CapacityLimiter(valid_thread_limit(limit))
+
+
+def valid_thread_limit(limit: int) -> int:
+    """`limit`; ValueError below 1."""
     if limit < 1:
         raise ValueError(f"thread_limit must be at least 1, not {limit}")
-    return trio.CapacityLimiter(limit)
+    return limit
 
 
 def begin_cpu_intensive(worker: Worker, work: Work) -> object:
