@@ -22,6 +22,7 @@ KERNEL = (
                 "and self.nr_active < self.wq.max_active  # `has_slot`",
                 "and self.nr_active <= self.wq.max_active  # `has_slot`",
             ),
+            Edit(f"{W}_queue.py", "or pwq.nr_active >= self.max_active\n", "or pwq.nr_active > self.max_active\n"),
         ),
     ),
     Row(
@@ -79,8 +80,8 @@ KERNEL = (
             ),
             Edit(
                 f"{W}_fast_lane.py",
-                "            worker.work = work._worker = None\n",
-                "            worker.work = work._worker = None\n            work._pending = _NOT\n",
+                "        work._worker = None\n        pwq.completed += 1\n",
+                "        work._worker = None\n        pwq.completed += 1\n        work._pending = _NOT\n",
             ),
         ),
     ),
@@ -148,6 +149,7 @@ PROTOTYPE = (
                 "        elif (\n            not self.inactive\n            and self.nr_active",
                 "        elif (\n            self.nr_active",
             ),
+            Edit(f"{W}_queue.py", "            or pwq.inactive\n", ""),
         ),
     ),
     Row(
@@ -184,8 +186,8 @@ PROTOTYPE = (
             ),
             Edit(
                 f"{W}_fast_lane.py",
-                "            if work._pending is _COLLIDED:",
-                "            if work._pending is None:",
+                "    if work._pending is _COLLIDED:\n        worker.pwq.succeed",
+                "    if work._pending is None:\n        worker.pwq.succeed",
             ),
         ),
     ),
@@ -232,7 +234,9 @@ PROTOTYPE = (
         "an interrupt that comes after the last await of an item cancels the next one",
         (
             Edit(f"{W}_worker.py", "        while not self._interrupted:\n", "        while True:\n"),
-            Edit(f"{W}_fast_lane.py", " or late or worker._interrupted:", " or late:"),
+            Edit(
+                f"{W}_fast_lane.py", " or instruments.are_there or worker._interrupted\n", " or instruments.are_there\n"
+            ),
         ),
     ),
     Row(
@@ -243,6 +247,11 @@ PROTOTYPE = (
                 f"{W}_queue.py",
                 "work._context = copy_context() if context is None else context",
                 "work._context = Context() if context is None else context",
+            ),
+            Edit(
+                f"{W}_queue.py",
+                "        work._context = copy_context()\n",
+                "        work._context = Context()\n",
             ),
         ),
     ),
@@ -287,7 +296,7 @@ OURS = (
         (
             Edit(
                 f"{W}_fast_lane.py",
-                "            if not colour.in_flight:\n                pwq.wq.colours.emptied()\n",
+                "        if not colour.in_flight:\n            pwq.wq.colours.emptied()\n",
                 "",
             ),
         ),
@@ -296,8 +305,8 @@ OURS = (
         "fast-lane-never-yields",
         "a worker does not give the loop its turn after 64 items or a millisecond",
         (
-            Edit(f"{W}_fast_lane.py", "if burst >= YIELD_AFTER_ITEMS or", "if burst < 0 or"),
-            Edit(f"{W}_fast_lane.py", "worker._burst_began > YIELD_AFTER_SECONDS", "worker._burst_began > 1e9"),
+            Edit(f"{W}_fast_lane.py", "YIELD_AFTER_ITEMS + 1", "10**9"),
+            Edit(f"{W}_fast_lane.py", "burst_began > YIELD_AFTER_SECONDS", "burst_began > 1e9"),
         ),
     ),
     Row(

@@ -40,13 +40,14 @@ def is_open(worker: Worker) -> bool:
 
 def run_plain_items(worker: Worker) -> Work | None:
     """Run items as long as they are plain. The item that has given up the loop, if one has; its books are open."""
-    pool, instruments, now = worker.pool, worker._instruments, worker._now
-    worklist, hog_after = pool.worklist, worker._hogs.threshold
-    while worklist and pool.occupied < pool.capacity and not (pool.gated or pool.returners or instruments.are_there):
+    pool, instruments, now, hog_after = worker.pool, worker._instruments, worker._now, worker._hogs.threshold
+    worklist, began, burst_began = pool.worklist, worker._step_began, worker._burst_began
+    pool.occupied += 1  # one place, from item to item
+    burst = YIELD_AFTER_ITEMS
+    for burst in range(worker._burst + 1, YIELD_AFTER_ITEMS + 1):
         work: Work = worklist.popleft()  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType] - no token
         if worklist.gone:
             worklist.trim()
-        pool.occupied += 1
         pwq, colour, context = work._pwq, work._colour, work._context
         assert pwq is not None and colour is not None and context is not None  # noqa: PT018 - one test for three
         worker.work = worker.item = work
@@ -62,39 +63,52 @@ def run_plain_items(worker: Worker) -> Work | None:
             pwq.backlog.room()
         try:
             message = context.run(worker.resume, None)
-            if message is not ENDED:
-                worker.message = message
-                return work
         except BaseException as error:  # barrier, as on the plain road
+            worker._burst = burst
             worker._failed(work, error)
+            return None
+        if message is not ENDED:
+            worker.message = message
+            return work
+        if worker.parked:  # it has entered `parked` by hand, and never left: not plain
+            worker._burst = burst
+            worker._ended(work)
+            return None
+        ended = now()
+        seconds = ended - began
+        worker._step_began = began = ended
+        pwq.cpu_time += seconds
+        if seconds > hog_after:
+            step_was_long(worker, work, seconds, is_last=True)
+            worker._step_began = began = now()
+        work._worker = None
+        pwq.completed += 1
+        colour.in_flight -= 1
+        if not colour.in_flight:
+            pwq.wq.colours.emptied()
+        collided = work._pending is _COLLIDED  # pyright: ignore[reportUnnecessaryComparison] - it may have queued itself
+        if collided or pwq.inactive or worker._followers is not None:
+            _hand_on(worker, work)
         else:
-            if worker.parked:  # it has entered `parked` by hand, and never left: not plain
-                worker._ended(work)
-                return None
-            ended = now()
-            seconds = ended - worker._step_began
-            worker._step_began = ended
-            pwq.cpu_time += seconds
-            if seconds > hog_after:
-                step_was_long(worker, work, seconds, is_last=True)
-                worker.restart_step()
-            worker.work = work._worker = None
-            pwq.completed += 1
-            pwq.in_flight -= 1
-            pool.occupied -= 1
-            if work._pending is _COLLIDED:  # pyright: ignore[reportUnnecessaryComparison] - the item may have queued itself
-                pwq.succeed(work, had_slot=True)
-            else:
-                pwq.nr_active -= 1
-                if pwq.inactive:
-                    pwq.promote()
-            colour.in_flight -= 1
-            if not colour.in_flight:
-                pwq.wq.colours.emptied()
-            if worker._followers is not None:
-                worker.tell_followers(work)
-        worker._burst = burst = worker._burst + 1
-        late = worker._step_began - worker._burst_began > YIELD_AFTER_SECONDS
-        if burst >= YIELD_AFTER_ITEMS or late or worker._interrupted:  # `must_yield`
+            pwq.nr_active -= 1
+        asks = pool.gated or pool.returners or instruments.are_there or worker._interrupted
+        late = ended - burst_began > YIELD_AFTER_SECONDS  # `must_yield`
+        if asks or late or not worklist or pool.occupied > pool.capacity:
             break
+    worker.work = None
+    worker._burst = burst
+    pool.occupied -= 1
     return None
+
+
+def _hand_on(worker: Worker, work: Work) -> None:
+    """A run has ended, and somebody waits for its slot, or for its end: the place is free while they are told."""
+    worker.pool.occupied -= 1
+    worker.work = None
+    if work._pending is _COLLIDED:
+        worker.pwq.succeed(work, had_slot=True)
+    else:
+        worker.pwq.release_slot()
+    if worker._followers is not None:
+        worker.tell_followers(work)
+    worker.pool.occupied += 1

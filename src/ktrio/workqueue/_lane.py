@@ -58,7 +58,7 @@ class LaneLine:
             self.head = work
             pwq.insert(work, parked=False)
         else:
-            pwq.in_flight += 1
+            pwq.accepted += 1
             work._pwq, work._pending = pwq, Pending.LANED
             self.waiting[work] = None
 
@@ -85,7 +85,7 @@ class LaneLine:
             self.head, _ = self.waiting.popitem(last=False)
             pwq = self.head._pwq
             assert pwq is not None
-            pwq.in_flight -= 1  # it is counted again
+            pwq.accepted -= 1  # it is counted again
             pwq.insert(self.head, parked=False)
         else:
             self.forget_if_empty()

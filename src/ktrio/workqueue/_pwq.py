@@ -43,6 +43,7 @@ class PoolWorkqueue:
     """
 
     __slots__ = (
+        "accepted",
         "assigned",
         "backlog",
         "cancelled",
@@ -51,7 +52,6 @@ class PoolWorkqueue:
         "cpu_intensive",
         "cpu_time",
         "failed",
-        "in_flight",
         "inactive",
         "instruments",
         "is_cpu_intensive",
@@ -78,16 +78,21 @@ class PoolWorkqueue:
         self.nr_active = 0  # S: slots taken
         self.inactive = Line()  # I; its content S
         self.returners: OrderedDict[ReturnToken, None] = OrderedDict()  # S: the tokens in `inactive`
-        self.in_flight = 0  # S: accepted, not finished
+        self.accepted = 0  # S: queueings, but for those that were taken back
         self.parked = 0  # S
         self.assigned = 0  # S: items with a worker chosen for them, which start parked
         self.started = self.completed = self.failed = self.cancelled = self.overshoot = 0  # S
         self.cm_wakeups = self.cpu_intensive = self.timed_out = 0  # S
         self.cpu_time = 0.0  # S, seconds
 
+    @property
+    def in_flight(self) -> int:
+        """Accepted, not finished."""
+        return self.accepted - self.completed
+
     def insert(self, work: Work, *, parked: bool) -> None:
         """Take a queueing that the queue has accepted (kernel: ``insert_work``)."""
-        self.in_flight += 1
+        self.accepted += 1
         work._pwq = self
         work._starts_parked = parked
         if work._worker is not None and (parked or not self.inactive):
@@ -231,7 +236,7 @@ class PoolWorkqueue:
             self.pool.unassign(work)
             if self.inactive.held:
                 self.pool.supervisor.freezer.less_busy(self)
-        self.in_flight -= 1
+        self.accepted -= 1
 
     def take_slot_nowait(self) -> bool:
         """A parked item comes back: take a slot if one is free and nobody is in line (P2).

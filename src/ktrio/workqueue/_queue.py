@@ -154,7 +154,7 @@ class Workqueue(DirectedQueueing):
         work._pending = _ACTIVE
         work._starts_parked = False
         colour.in_flight += 1
-        pwq.in_flight += 1
+        pwq.accepted += 1
         pwq.nr_active += 1
         pool = pwq.pool
         if pool.starting and pool.occupied < pool.capacity and not pool.returners:

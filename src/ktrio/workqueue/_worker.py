@@ -290,7 +290,6 @@ class Worker(Driver):
             self.pool.finishing += 1
         self.work = work._worker = None
         pwq.completed += 1
-        pwq.in_flight -= 1
         if self.parked:
             self._end_parked(work, pwq)
         else:
