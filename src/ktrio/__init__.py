@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from ktrio.workqueue import (
         WQ_CPU_INTENSIVE,
         WQ_HIGHPRI,
+        WQ_MEM_RECLAIM,
         WQ_UNBOUND,
         DelayedWork,
         PeriodicWork,
@@ -123,6 +124,7 @@ _EXPORTS = {
     "VersionNotSupported": "ktrio.http.errors",
     "WQ_CPU_INTENSIVE": "ktrio.workqueue",
     "WQ_HIGHPRI": "ktrio.workqueue",
+    "WQ_MEM_RECLAIM": "ktrio.workqueue",
     "WQ_UNBOUND": "ktrio.workqueue",
     "Work": "ktrio.workqueue",
     "Workqueue": "ktrio.workqueue",
@@ -145,6 +147,7 @@ __all__ = [
     "STREAM_TIMEOUTS",
     "WQ_CPU_INTENSIVE",
     "WQ_HIGHPRI",
+    "WQ_MEM_RECLAIM",
     "WQ_UNBOUND",
     "AddressError",
     "BadRequest",

@@ -53,9 +53,9 @@ class Burner:
                 await trio.lowlevel.checkpoint()
             self.clock.jump(each)
 
-    async def then_spin(self, seconds: float) -> None:
-        """One step, then yield until told to stop."""
-        self.clock.jump(seconds)
+    async def then_spin(self, *seconds: float) -> None:
+        """One step each, then yield until told to stop."""
+        await self.steps(*seconds)
         while not self.stop:
             await trio.lowlevel.checkpoint()
 
@@ -133,11 +133,14 @@ async def test_an_unusable_threshold_is_refused(threshold: float) -> None:
             pass  # pragma: no cover
 
 
-async def test_a_long_step_lets_the_next_item_start_beside_it(open_bound: Open, burner: Burner, trace: Trace) -> None:
+@pytest.mark.parametrize("steps", [(0.02,), (0.0, 0.02)])
+async def test_a_long_step_lets_the_next_item_start_beside_it(
+    open_bound: Open, burner: Burner, trace: Trace, steps: tuple[float, ...]
+) -> None:
     """Invariant 36: marked at the end of the step, for the rest of the run; and that is no CMW."""
     async with open_bound() as supervisor:
         wq = alloc_bound(supervisor)
-        wq.queue_work(Work(burner.then_spin, 0.02))
+        wq.queue_work(Work(burner.then_spin, *steps))
         trace.queue(wq, "a b")
         for _ in range(20):
             await trio.lowlevel.checkpoint()
@@ -288,6 +291,23 @@ async def test_cpu_time_is_the_sum_of_the_steps(burner: Burner, kind: Kind) -> N
         assert books.cpu_time == pytest.approx(2 * 0.011)
         assert [pwq.cpu_time for pwq in books.pwqs] == [pytest.approx(0.011)] * 2
         assert other.statistics().cpu_time == pytest.approx(0.003)
+        assert hogs(supervisor) == {}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
+async def test_the_time_of_an_error_policy_is_no_items(burner: Burner, kind: Kind) -> None:
+    """The next item of that worker follows in the same turn."""
+
+    def broken() -> None:
+        raise ValueError("of the item")
+
+    async with open_with(kind[1])() as supervisor:
+        wq = supervisor.alloc_workqueue("a", kind[0], on_error=lambda _work, _error: burner.clock.jump(1.0))
+        for fn in (broken, broken):
+            wq.queue_work(Work(fn))
+        wq.queue_work(Work(burner.plain, 0.0001))
+        await wq.flush()
+        assert wq.statistics().cpu_time == pytest.approx(0.0001)
         assert hogs(supervisor) == {}
 
 

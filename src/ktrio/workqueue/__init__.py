@@ -6,7 +6,9 @@ The words, which are the kernel's:
 * A **workqueue** (`Workqueue`) is a domain of items: how many may be active at once, what becomes of their errors, what
   is flushed and drained together. It owns no workers.
 * A **pool** is the workers of one simulated CPU, shared by all workqueues. A **worker** is a Trio task that runs one
-  item after another.
+  item after another. A **high-priority** pool goes before the normal ones of its CPU.
+* A **rescuer** is a worker of one queue's own, which comes when a pool is full (a **mayday**). A **hog** is a function
+  that keeps the loop for too long.
 * A **pwq** (pool_workqueue) is one workqueue's share of one pool: it counts active items and keeps inactive ones in
   order.
 * The **supervisor** (`open_supervisor`) owns the pools and ends them.
@@ -22,6 +24,7 @@ from ktrio.workqueue._attrs import (
     WQ_FREEZABLE,
     WQ_HIGHPRI,
     WQ_MAX_ACTIVE,
+    WQ_MEM_RECLAIM,
     WQ_UNBOUND,
     OnError,
     Rate,
@@ -65,6 +68,7 @@ __all__ = [
     "WQ_FREEZABLE",
     "WQ_HIGHPRI",
     "WQ_MAX_ACTIVE",
+    "WQ_MEM_RECLAIM",
     "WQ_UNBOUND",
     "Attributes",
     "BacklogFullError",

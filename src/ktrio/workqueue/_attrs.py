@@ -17,6 +17,7 @@ __all__ = [
     "WQ_FREEZABLE",
     "WQ_HIGHPRI",
     "WQ_MAX_ACTIVE",
+    "WQ_MEM_RECLAIM",
     "WQ_UNBOUND",
     "OnError",
     "Rate",
@@ -30,6 +31,8 @@ class WorkqueueFlags(enum.Flag):
 
     WQ_UNBOUND = enum.auto()
     """No concurrency management: every item starts at once, up to `max_active` (kernel: ``WQ_UNBOUND``)."""
+    WQ_MEM_RECLAIM = enum.auto()
+    """It has a rescuer, a worker that runs its items even while the pool is full (kernel: ``WQ_MEM_RECLAIM``)."""
     WQ_HIGHPRI = enum.auto()
     """Its items start before those of queues without it (kernel: ``WQ_HIGHPRI``)."""
     WQ_CPU_INTENSIVE = enum.auto()
@@ -40,6 +43,9 @@ class WorkqueueFlags(enum.Flag):
 
 WQ_UNBOUND = WorkqueueFlags.WQ_UNBOUND
 """The flag of a queue without concurrency management: every item starts at once, up to `max_active`."""
+
+WQ_MEM_RECLAIM = WorkqueueFlags.WQ_MEM_RECLAIM
+"""The flag of a queue that has a rescuer: a worker that runs its items, one at a time, even while the pool is full."""
 
 WQ_HIGHPRI = WorkqueueFlags.WQ_HIGHPRI
 """The flag of a queue whose items start before those of queues without it, bound or unbound, on their simulated CPU."""

@@ -132,7 +132,7 @@ def step_was_long(worker: Worker, work: Work, seconds: float, *, is_last: bool) 
     seconds = pool.supervisor.hogs.processor_time(seconds)
     if seconds <= pool.supervisor.hogs.threshold:  # for the rest it waited for the machine
         return
-    if pool.is_bound and not worker.cpu_intensive:
+    if worker.counted:
         worker.pwq.cpu_intensive += 1
         if not is_last:
             pool.set_cpu_intensive(worker)

@@ -35,6 +35,11 @@ def has_place(occupied: int, capacity: int) -> bool:
     return occupied < capacity
 
 
+def needs_rescue(backlog: int, occupied: int, capacity: int, nr_running: int) -> bool:
+    """Does a pool's work wait for nothing but a place? Asked by its mayday timer, and by a rescuer before each item."""
+    return backlog > 0 and occupied >= capacity and nr_running < 1
+
+
 def need_more_worker(backlog: int, nr_running: int) -> bool:
     """Does a bound pool's work wait while nobody runs? Asked by whoever wakes a worker, and by the woken one itself.
 

@@ -36,10 +36,11 @@ from ktrio.workqueue._policy import (
     too_many_workers,
     wake_ups,
 )
-from ktrio.workqueue._statistics import PoolStatistics
+from ktrio.workqueue._statistics import PoolStatistics, pool_statistics
 from ktrio.workqueue._worker import Worker
 
 if TYPE_CHECKING:
+    from ktrio.workqueue._rescue import Mayday
     from ktrio.workqueue._supervisor import Supervisor
     from ktrio.workqueue._work import Work
 
@@ -64,7 +65,7 @@ class Pool:
         self.is_highpri = is_highpri  # I
         self.name = f"ktrio pool {'' if is_bound else 'u'}{cpu}{'H' if is_highpri else ''}"  # I
         self.seniors: tuple[Pool, ...] = ()  # S, by the supervisor: the high-priority pools that go before this one
-        self.capacity = capacity  # S
+        self.capacity = capacity  # S: and one more for each rescuer at work here
         self.idle_timeout = idle_timeout  # S, seconds
         self.culling = trio.CancelScope()  # T: in it the pool's task sleeps until the next worker is due
         self.worklist = Line()  # I; its content S
@@ -83,6 +84,7 @@ class Pool:
         self.deadline = float("inf")  # T: of the scopes around the supervisor
         self._nursery: trio.Nursery | None = None  # T: while `run` is inside it
         self._early: list[Work] = []  # S: items that start parked, assigned before `run` had begun
+        self.mayday: Mayday | None = None  # S, by the first queue here that has a rescuer
         self.ending = False  # S: the supervisor is going: nothing begins any more, what waits is discarded at the end
         self.gated = False  # S: ending, or there are seniors to ask, before an item may be taken
 
@@ -114,9 +116,7 @@ class Pool:
         if type(entry) is ReturnToken:
             self.returners += 1
         if self.occupied >= self.capacity:  # not `has_place`
-            self.at_capacity += 1
-            if self.watchdog.wants:
-                self.watchdog.watch()
+            self._found_full()
         elif self.returners:
             self.kick()
         elif not self.starting:
@@ -151,11 +151,17 @@ class Pool:
         wanted = self.starting + more if more else 1
         room = self.capacity - self.occupied
         if self.worklist and room <= 0:
-            self.at_capacity += 1
-            if self.watchdog.wants:
-                self.watchdog.watch()
+            self._found_full()
         for _ in range(wake_ups(wanted, self.worklist.waiting, room, self.starting)):
             self._wake_or_create()
+
+    def _found_full(self) -> None:
+        """Something waits, and every place is taken."""
+        self.at_capacity += 1
+        if self.watchdog.wants:
+            self.watchdog.watch()
+        if self.mayday is not None:
+            self.mayday.look()
 
     def _admit_returners(self, *, past_items: bool) -> None:
         """Give the tokens whose turn it is what places there are; they need no worker.
@@ -295,11 +301,14 @@ class Pool:
             worker.counted = False
             self.nr_running -= not worker.asleep
 
-    def clear_cpu_intensive(self, worker: Worker) -> None:
-        """That run has ended, awake as every run; its worker counts again."""
+    def count_again(self, worker: Worker) -> None:
+        """A run that did not count has ended, awake as every run; a rescuer takes its place away with it."""
         worker.cpu_intensive = False
-        worker.counted = True
-        self.nr_running += 1
+        if worker.is_rescuer:
+            self.capacity -= 1
+        else:
+            worker.counted = True
+            self.nr_running += 1
 
     async def settle_doubts(self) -> None:
         """It is open whether somebody sleeps: let those who only seemed to have their turn before a worker asks.
@@ -347,6 +356,8 @@ class Pool:
         self.idle[worker] = None
         if self.watched and not self.occupied:
             self.watchdog.rest()
+        if self.mayday is not None:
+            self.mayday.look()
         if len(self.idle) > 2 and self._too_many():
             self._crowded.unpark_all()
 
@@ -374,21 +385,7 @@ class Pool:
 
     def statistics(self) -> PoolStatistics:
         """The counts of this moment."""
-        return PoolStatistics(
-            cpu=self.cpu,
-            bound=self.is_bound,
-            highpri=self.is_highpri,
-            nr_workers=self.nr_workers,
-            nr_idle=len(self.idle),
-            nr_running=self.nr_running,
-            occupied=self.occupied,
-            starting=self.starting,
-            parked=self.parked,
-            worklist=self.worklist.waiting,
-            created=self.created,
-            culled=self.culled,
-            at_capacity=self.at_capacity,
-        )
+        return pool_statistics(self)
 
     def __repr__(self) -> str:
         return (

@@ -56,11 +56,13 @@ class PoolWorkqueue:
         "instruments",
         "is_cpu_intensive",
         "keeps_slot",
+        "mayday",
         "nr_active",
         "overshoot",
         "parked",
         "pool",
         "rate",
+        "rescued",
         "returners",
         "started",
         "timed_out",
@@ -82,7 +84,7 @@ class PoolWorkqueue:
         self.parked = 0  # S
         self.assigned = 0  # S: items with a worker chosen for them, which start parked
         self.started = self.completed = self.failed = self.cancelled = self.overshoot = 0  # S
-        self.cm_wakeups = self.cpu_intensive = self.timed_out = 0  # S
+        self.cm_wakeups = self.cpu_intensive = self.timed_out = self.mayday = self.rescued = 0  # S
         self.cpu_time = 0.0  # S, seconds
 
     @property

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple, Unpack, final, o
 import trio
 from trio.lowlevel import Task, enable_ki_protection
 
-from ktrio.workqueue._attrs import WorkqueueAttrs, WorkqueueFlags, effective_max_active
+from ktrio.workqueue._attrs import WQ_MEM_RECLAIM, WorkqueueAttrs, WorkqueueFlags, effective_max_active
 from ktrio.workqueue._backlog import Backlog
 from ktrio.workqueue._current import enclosing_workers
 from ktrio.workqueue._delayed import Delayed
@@ -75,6 +75,7 @@ class Workqueue(DirectedQueueing):
         self.lanes: dict[Hashable, LaneLine] = {}  # S: those that are not empty
         self._backlog = Backlog(self, self._pwqs, max_pending)  # I; its content S
         self.rate_limit = RateLimit(self, supervisor, self._pwqs)  # I; its content S
+        self.rescuer = supervisor.start_rescuer(self, self._pwqs) if WQ_MEM_RECLAIM in attrs.flags else None  # I
 
     @property
     def name(self) -> str:
@@ -312,6 +313,8 @@ class Workqueue(DirectedQueueing):
         self._supervisor.forget(self)
         if self._store is not None:
             self._store.close()
+        if self.rescuer is not None:
+            await self.rescuer.stop()
 
     @overload
     async def run(self, fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T: ...
@@ -321,11 +324,9 @@ class Workqueue(DirectedQueueing):
     async def run(self, fn: Callable[[Unpack[Ts]], object], *args: *Ts) -> object:
         """Queue ``fn(*args)`` as an item of its own and give back its result or raise its error, to this caller only.
 
-        A timeout is ``with trio.fail_after(seconds):`` around it.
-
-        Cancelling the caller withdraws the item if it is pending; if it is running, interrupts it and waits for its
-        end. Inside an item the caller is parked while it waits, for room too (`queue_work_wait`). Always a checkpoint.
-        `run_on` chooses the CPU.
+        Put ``with trio.fail_after(seconds):`` around it for a timeout: cancelling the caller withdraws a pending item,
+        interrupts a running one, and waits for its end. An item that calls it is parked while it waits, for room too
+        (`queue_work_wait`). Always a checkpoint. `run_on` chooses the CPU.
 
         Raises:
           DestroyedError: somebody else ended the item first: its supervisor was cancelled.
@@ -367,8 +368,7 @@ class Workqueue(DirectedQueueing):
         for line in list(self.lanes.values()):
             line.discard_waiting()
         for pwq in self._pwqs:
-            waiting = [entry for line in (pwq.inactive, pwq.pool.worklist) for entry in line]
-            for entry in waiting:
+            for entry in [*pwq.inactive, *pwq.pool.worklist]:
                 if isinstance(entry, Work) and entry._pwq is pwq:
                     entry.cancel()
         if self._store is not None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, final
 
 if TYPE_CHECKING:
     from ktrio.workqueue._attrs import Rate, WorkqueueFlags
+    from ktrio.workqueue._pool import Pool
     from ktrio.workqueue._queue import Workqueue
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "SupervisorStatistics",
     "WorkStatistics",
     "WorkqueueStatistics",
+    "pool_statistics",
     "workqueue_statistics",
 ]
 
@@ -124,6 +126,10 @@ class WorkqueueStatistics:
     """Runs that became CPU-intensive because a step took too long, ever (kernel: CPUI); 0 if unbound."""
     cpu_time: float
     """Seconds that its items have kept the loop, ever: the sum of their finished steps (kernel: CPUtime)."""
+    mayday: int
+    """Calls for its rescuer, ever; always 0 without `WQ_MEM_RECLAIM`."""
+    rescued: int
+    """Runs begun by its rescuer, ever; always 0 without `WQ_MEM_RECLAIM`."""
     overshoot: int
     """How often a parked item came back beyond a limit because an exception was in flight."""
     chained_refused: int
@@ -156,7 +162,7 @@ class PoolStatistics:
     nr_running: int
     """Workers counted by concurrency management: inside an item and not asleep. Always 0 if the pool is unbound."""
     occupied: int
-    """Items that run unparked: places taken, of `capacity`."""
+    """Items that run unparked: places taken, of `capacity` and one more for each rescuer at work here."""
     starting: int
     """Workers woken or created that have not run yet."""
     parked: int
@@ -244,10 +250,31 @@ def workqueue_statistics(wq: Workqueue) -> WorkqueueStatistics:
         cm_wakeups=sum(pwq.cm_wakeups for pwq in pwqs),
         cpu_intensive=sum(pwq.cpu_intensive for pwq in pwqs),
         cpu_time=sum(pwq.cpu_time for pwq in pwqs),
+        mayday=sum(pwq.mayday for pwq in pwqs),
+        rescued=sum(pwq.rescued for pwq in pwqs),
         overshoot=sum(pwq.overshoot for pwq in pwqs),
         chained_refused=wq._gate.chained_refused,
         draining=wq._gate.draining > 0 or wq._supervisor.leaving,
         destroyed=wq._gate.destroyed,
         frozen=pwqs[0].inactive.held,
         pwqs=tuple(pwq.statistics() for pwq in pwqs),
+    )
+
+
+def pool_statistics(pool: Pool) -> PoolStatistics:
+    """What `Pool.statistics` returns."""
+    return PoolStatistics(
+        cpu=pool.cpu,
+        bound=pool.is_bound,
+        highpri=pool.is_highpri,
+        nr_workers=pool.nr_workers,
+        nr_idle=len(pool.idle),
+        nr_running=pool.nr_running,
+        occupied=pool.occupied,
+        starting=pool.starting,
+        parked=pool.parked,
+        worklist=pool.worklist.waiting,
+        created=pool.created,
+        culled=pool.culled,
+        at_capacity=pool.at_capacity,
     )

@@ -29,7 +29,9 @@ from ktrio.workqueue._hogs import CPU_INTENSIVE_THRESHOLD, Hogs
 from ktrio.workqueue._instruments import Instruments, WorkqueueInstrument
 from ktrio.workqueue._loop_watchdog import LoopWatchdog
 from ktrio.workqueue._pool import Pool
+from ktrio.workqueue._pwq import PoolWorkqueue
 from ktrio.workqueue._queue import Workqueue
+from ktrio.workqueue._rescue import Rescuer
 from ktrio.workqueue._result import Caller
 from ktrio.workqueue._sensor import InstrumentSensor, trampoline_works
 from ktrio.workqueue._statistics import SupervisorStatistics
@@ -208,6 +210,13 @@ class Supervisor(Steering):
         self._pools[kind] = pools
         return pools
 
+    def start_rescuer(self, wq: Workqueue, pwqs: tuple[PoolWorkqueue, ...]) -> Rescuer:
+        """The rescuer of a queue with `WQ_MEM_RECLAIM`, at work (kernel: ``init_rescuer``)."""
+        assert self._nursery is not None
+        rescuer = Rescuer(wq, pwqs)
+        self._nursery.start_soon(rescuer.run, name=rescuer.name)
+        return rescuer
+
     def pool_ended(self) -> None:
         """A pool's task is on its way out: from now on nothing can be started."""
         self.leaving = self.refuses_chained = self.is_cancelled = True
@@ -235,7 +244,8 @@ class Supervisor(Steering):
           flags: 0 asks for a bound queue, as in the kernel: on each simulated CPU a new item starts only while those
             that have begun are asleep. `WQ_UNBOUND`: every item starts at once, up to `max_active`. `WQ_CPU_INTENSIVE`,
             for bound queues: its items hold up nobody while they run, and its plain functions run in threads.
-            `WQ_HIGHPRI`, for both: its items start before those of queues without it.
+            `WQ_HIGHPRI`, for both: its items start before those of queues without it. `WQ_MEM_RECLAIM`, for both: a
+            worker of its own, the rescuer, runs its items one at a time when a pool is full and does not get on.
           max_active: items that may be active at once on each simulated CPU; 0 means 256, at most 65 536.
           on_error: what happens to an item's exception. ``"raise"``: it cancels the supervisor and leaves its block. A
             plain function ``(work, error)``: it is called instead, after the books of that run were closed.

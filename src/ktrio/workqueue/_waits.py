@@ -89,6 +89,8 @@ class Wait:
         self.task = trio.lowlevel.current_task()
         self.deadline = trio.current_effective_deadline()
         wq = self.worker.pwq.wq
+        if wq.rescuer is not None and what not in ("cancel_sync", "parked"):
+            wq.rescuer.check_flush_dependency(self)
         self._books = wq.returns if what == "parked" else wq.waits
         keeps_place = not self.worker.parked and self.task is not self.worker.task
         if is_waited_for(self.worker, keeps_slot=keeps_place or self.worker.pwq.keeps_slot):
@@ -118,6 +120,14 @@ class Wait:
         """Will it end by itself? A deadline around the supervisor ends that, not this."""
         assert self.worker is not None
         return self.deadline not in (math.inf, self.worker.pool.deadline)
+
+    @property
+    def wq(self) -> Workqueue | None:
+        """The queue that is waited for, or that of the item; None: that has never been queued."""
+        if not isinstance(self.until, int):
+            return cast("Workqueue", self.on)
+        pwq = cast("Work", self.on)._pwq
+        return pwq.wq if pwq is not None else None
 
     def reasons(self) -> Iterator[Reason]:
         """Each of these alone would make this wait stuck."""
@@ -159,7 +169,7 @@ def _reasons_of_line(entry: Work | ReturnToken, pwq: PoolWorkqueue) -> Iterator[
         holders = frozenset(run for run in waiting if run.pwq is pwq and (pwq.keeps_slot or _keeps_place(run)))
         if holders and len(holders) == pwq.nr_active >= pwq.wq.max_active:
             yield holders
-    elif entry.waits_for_place:
+    elif entry.waits_for_place and pwq.wq.rescuer is None:  # a rescuer brings a place
         pool = pwq.pool
         waits = [wq.waits for wq in pool.supervisor.all_workqueues]
         holders = frozenset(run for each in waits for run in _runs(each) if run.pool is pool and _keeps_place(run))

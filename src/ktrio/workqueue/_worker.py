@@ -2,8 +2,7 @@
 
 A worker is a Trio task that runs one item after another. Three things keep that cheap and exact:
 
-* *One cancel scope per worker*, not per item: a scope costs more than a short item. It is renewed only when an
-  interrupt has spent it.
+* *One cancel scope per worker*, not per item, which would cost more than that; renewed when an interrupt has spent it.
 * *The first step is a plain call.* The worker calls the item's function, and takes the first step of its coroutine, by
   itself, in ``context.run``. An item that ends there has cost no await. If it does not, that is the moment to wake the
   next worker: before it, that could not have run anyway on one loop.
@@ -11,8 +10,7 @@ A worker is a Trio task that runs one item after another. Three things keep that
   steps run in the task's context, which is set to the item's.
 
 Most items do not come along here, but along the fast lane (`ktrio.workqueue._fast_lane`). An exception of an item ends
-at a barrier: books first, then `ktrio.workqueue._outcome`. The user's function is called through one frame that is not
-protected from KeyboardInterrupt.
+at a barrier: books first, then `ktrio.workqueue._outcome`. KeyboardInterrupt may strike in the user's code only.
 """
 
 from __future__ import annotations
@@ -76,6 +74,7 @@ class Worker(Driver):
         "cpu_intensive",
         "dying",
         "idle_since",
+        "is_rescuer",
         "name",
         "parked",
         "pool",
@@ -93,7 +92,7 @@ class Worker(Driver):
 
     def __init__(self, pool: Pool, number: int) -> None:
         super().__init__()
-        self.pool = pool  # I
+        self.pool = pool  # I, but of a rescuer
         self.name = f"kworker/{'' if pool.is_bound else 'u'}{pool.cpu}:{number}{'H' if pool.is_highpri else ''}"  # I
         self._watched = pool.is_bound and not pool.supervisor.uses_instrument  # I: by the trampoline
         self._instruments = pool.supervisor.instruments  # I
@@ -104,7 +103,8 @@ class Worker(Driver):
         self.parked: bool = False  # S
         self.dying = False  # S: culled
         self.counted = False  # S: in nr_running while it is awake
-        self.cpu_intensive = False  # S: its run does not count
+        self.cpu_intensive = False  # S: its run does not count; that of a rescuer does not, either
+        self.is_rescuer = False  # I, by the rescuer
         self.asleep = False  # S: blocked inside an item of a bound pool
         self.idle_since = 0.0  # T, by `_now`
         self.activated = True  # S: its run has had a slot; not yet if it started parked
@@ -120,10 +120,7 @@ class Worker(Driver):
     @enable_ki_protection
     async def run(self) -> None:
         """Work until culled or cancelled."""
-        self.task = trio.lowlevel.current_task()
-        self._home = self.task.context
-        table = workers_of_this_run()
-        table[self.task] = self
+        table = self.enrol()
         self._arrived()
         try:
             while not self.dying:
@@ -138,6 +135,14 @@ class Worker(Driver):
             self.pool.count_out(self)
             if not self.dying:
                 self.pool.nr_workers -= 1
+
+    def enrol(self) -> dict[trio.lowlevel.Task, Worker]:
+        """Its task begins: enter it into the table of workers, from which that task takes it out in the end."""
+        self.task = trio.lowlevel.current_task()
+        self._home = self.task.context
+        table = workers_of_this_run()
+        table[self.task] = self
+        return table
 
     def _arrived(self) -> None:
         """It was woken or created, and now it runs."""
@@ -219,7 +224,7 @@ class Worker(Driver):
         """Run an item to its end, or to where it gives up the loop: then it is given back, its books open. Barrier."""
         self._begin(work)
         try:
-            self.item = Work(begin_cpu_intensive, self, work) if self.cpu_intensive else work
+            self.item = Work(begin_cpu_intensive, self, work) if self.pwq.is_cpu_intensive else work
             message = self._context.run(self.resume, None)
             if message is not ENDED:
                 self.message = message
@@ -285,7 +290,7 @@ class Worker(Driver):
         if self._instruments.execute_end is not None:
             self._instruments.tell_execute_end(work, self)
         if self.cpu_intensive:
-            self.pool.clear_cpu_intensive(self)
+            self.pool.count_again(self)
         if self.counted:
             self.pool.finishing += 1
         self.work = work._worker = None
