@@ -134,7 +134,28 @@ def show_latency(found: Json) -> str:
     return f"{found['question']}\n{table(header, rows)}"
 
 
-SHOW = {"workqueue": show_workqueue, "latency": show_latency}  # everything else is HTTP
+def show_queue_latency(found: Json) -> str:
+    samples = sorted(found["samples"], key=lambda sample: sample["order"])
+    rows = [
+        [
+            way,
+            *(show(figures(samples, figure, "way", way)) for figure in ("short_p50", "short_p99", "short_max")),
+            *(
+                show_median(figures(samples, figure, "way", way), 0)
+                for figure in ("heavy_mean", "heavy_p99", "half_done")
+            ),
+        ]
+        for way in dict.fromkeys(sample["way"] for sample in samples)
+    ]
+    header = ("way", "short p50, ms", "p99", "longest", "heavy mean, ms", "p99", "half-done at once")
+    return f"{found['question']}\n   {found['command']}\n{table(header, rows)}"
+
+
+SHOW = {
+    "workqueue": show_workqueue,
+    "queue-latency": show_queue_latency,
+    "latency": show_latency,
+}  # everything else is HTTP
 
 
 def render(result: Json) -> str:
@@ -161,7 +182,7 @@ def summary(result: Json) -> dict[str, object]:
     """The ratios, for programs: question -> peer -> median, lowest, highest, and each round's."""
     found: dict[str, object] = {}
     for key, question in result["questions"].items():
-        if "samples" not in question:
+        if "samples" not in question or key == "queue-latency":  # that one has no peers, only ways
             continue
         if key == "workqueue":
             for load in ("burst", "steady"):

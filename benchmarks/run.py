@@ -26,7 +26,7 @@ from report import render, summary
 
 HERE = Path(__file__).parent
 BIG_FILE_BYTES = 1_000_000_000
-ALL = (*(question.key for question in questions.QUESTIONS), "workqueue", "latency")
+ALL = (*(question.key for question in questions.QUESTIONS), "workqueue", "queue-latency", "latency")
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -99,6 +99,20 @@ def measure_workqueue(given: argparse.Namespace, cores: Cores) -> dict[str, obje
     }
 
 
+def measure_queue_latency(given: argparse.Namespace, cores: Cores) -> dict[str, object]:
+    command = [str(HERE / "queue_latency.py"), "--rounds", str(given.rounds)]
+    shown = " ".join(["python", "queue_latency.py", *command[1:]])
+    print(f"  short jobs beside heavy ones: {shown}", flush=True)
+    with on(cores.server):
+        done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, text=True, check=True, timeout=1200)
+    return {
+        "question": "short jobs beside heavy ones that give up the loop between their steps: latency from when due",
+        "command": shown,
+        "samples": json.loads(done.stdout),
+        "skipped": {},
+    }
+
+
 def measure_latency(given: argparse.Namespace, cores: Cores, site: Path, open_files: int) -> dict[str, object]:
     kept, skipped = latency.measure_all(site, cores, given.repetitions, open_files)
     return {"question": "how long one more request takes beside a crowd", "promises": kept, "skipped": skipped}
@@ -142,6 +156,8 @@ def measure(given: argparse.Namespace) -> dict[str, object]:
         found |= measure_http(given, cores, site, scratch)
         if "workqueue" in given.only:
             found["workqueue"] = measure_workqueue(given, cores)
+        if "queue-latency" in given.only:
+            found["queue-latency"] = measure_queue_latency(given, cores)
         if "latency" in given.only:
             found["latency"] = measure_latency(given, cores, site, open_files)
     stolen, everything = stolen_and_all()
