@@ -41,7 +41,7 @@ class Driver:
     __slots__ = ("_items", "coro", "item", "message", "resume", "value")
 
     def __init__(self) -> None:
-        self.item: Work | None = None  # T: the one to begin
+        self.item: Work | None = None  # T: the one to begin, or that has begun
         self.coro: object = None  # T: what the item's function gave, most often a coroutine, until the item ends
         self.message: object = None  # T: what its first step said to the loop, until that is told
         self.value: object = None  # T: what the last item has returned
@@ -97,7 +97,6 @@ class Driver:
 def _run_items(driver: Driver) -> Generator[object, object, None]:
     """Run one item after the other. This is the frame from which on Ctrl-C may strike."""
     while (work := driver.item) is not None:
-        driver.item = None
         # In one line: if Ctrl-C strikes behind it, the driver has what is to be closed.
         driver.coro = result = work._fn(*work._args)
         if type(result) is CoroutineType:

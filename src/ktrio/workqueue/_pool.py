@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, final
 import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
+from ktrio.workqueue._idling import WOKEN
 from ktrio.workqueue._line import Line
 from ktrio.workqueue._parking import ReturnToken
 from ktrio.workqueue._policy import (
@@ -339,7 +340,7 @@ class Pool:
             return self._create_worker()
         worker, _ = self.idle.popitem()
         self.starting += 1
-        trio.lowlevel.reschedule(worker.task)
+        trio.lowlevel.reschedule(worker.task, WOKEN)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
         return worker
 
     def _create_worker(self) -> Worker:

@@ -26,6 +26,7 @@ from ktrio.workqueue._driver import ENDED, Driver
 from ktrio.workqueue._fast_lane import is_open, run_plain_items
 from ktrio.workqueue._followers import Followers
 from ktrio.workqueue._hogs import step_was_long
+from ktrio.workqueue._idling import message_of_wait, wait_until_woken
 from ktrio.workqueue._outcome import report
 from ktrio.workqueue._policy import WAKE_UPS_ON_BLOCK, YIELD_AFTER_ITEMS, YIELD_AFTER_SECONDS
 from ktrio.workqueue._sensor import YIELD
@@ -153,14 +154,16 @@ class Worker(Driver):
             self._hogs.sample(now)
 
     async def _work_until_interrupted(self) -> None:
-        pool = self.pool
+        pool, abort = self.pool, self._abort_idle
+        message = message_of_wait(abort)
         fresh = True  # nothing run yet since waking: the moment to see to the reserve
         while not self._interrupted:
             if is_open(self):
-                if fresh:
-                    fresh = False
+                if fresh and not pool.idle:
                     pool.ensure_reserve()
+                fresh = False
                 suspended = run_plain_items(self)
+                found = len(pool.worklist) > 0
             else:
                 if (fresh or self._watched) and pool.doubts_settled < pool.doubts and self.assigned is None:
                     await pool.settle_doubts()
@@ -168,32 +171,30 @@ class Worker(Driver):
                 if self.counted:
                     pool.finishing -= 1
                 work = pool.take(self) if self.assigned is None else self._take_assigned(self.assigned)
-                if work is None:
-                    if pool.is_bound:
-                        pool.count_out(self)
-                    if pool.seniors and pool.is_held:
-                        await self._yield()
-                        continue
-                    self.idle_since = self._step_began
-                    self._context, self.value = self._home, None  # an idle worker keeps nothing alive
-                    pool.enter_idle(self)
-                    await trio.lowlevel.wait_task_rescheduled(self._abort_idle)
-                    if self.dying:
-                        return
-                    self._arrived()
-                    fresh = True
-                    continue
-                if fresh and not self.parked:
+                found = work is not None
+                if work is None and pool.is_bound:
+                    pool.count_out(self)
+                elif found and fresh and not self.parked:
                     fresh = False
                     pool.ensure_reserve()
-                suspended = self._run(work)
+                suspended = self._run(work) if work is not None else None
             if suspended is not None:
                 await self._run_on(suspended)
                 self._burst, self._burst_began = 1, self._step_began
-            elif (  # `must_yield`
-                self._burst >= YIELD_AFTER_ITEMS or self._step_began - self._burst_began > YIELD_AFTER_SECONDS
-            ) and not self._interrupted:
+            elif found:
+                if self._burst >= YIELD_AFTER_ITEMS or self._step_began - self._burst_began > YIELD_AFTER_SECONDS:
+                    await self._yield()  # `must_yield`
+            elif pool.seniors and pool.is_held:
                 await self._yield()
+            else:
+                self.idle_since = self._step_began
+                self._context, self.value, self.item = self._home, None, None  # an idle worker keeps nothing alive
+                pool.enter_idle(self)
+                await wait_until_woken(message, abort)
+                if self.dying:
+                    return
+                self._arrived()
+                fresh = True
 
     def _take_assigned(self, work: Work) -> Work:
         """The item that was chosen for it, which starts parked."""
