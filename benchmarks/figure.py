@@ -49,7 +49,7 @@ def draw(samples: Sequence[Mapping[str, Any]]) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{TITLE}">',
         f"<style>{STYLE}</style>",
         f'<text x="{LEFT}" y="18">short jobs: median, 99th percentile and longest, ms</text>',
-        f'<text x="{WIDTH - RIGHT + 24}" y="18">heavy jobs: mean, ms</text>',
+        f'<text x="{WIDTH - RIGHT + 24}" y="18">heavy: mean, ms</text>',
         f'<text x="{WIDTH - 6}" y="18" text-anchor="end">half-done</text>',
     ]
     for mark in MARKS:
