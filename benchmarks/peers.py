@@ -132,7 +132,7 @@ def version_of_program(name: str, flag: str) -> str | None:
 def versions() -> dict[str, str | None]:
     """Of everything that takes part; `None` where it is not installed."""
     found: dict[str, str | None] = {}
-    for name in ("ktrio", "trio", "h11", "uvicorn"):
+    for name in ("ktrio", "trio", "h11", "uvicorn", "aiojobs"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import workqueue_costs
 from latency import PROMISED_MS
 from measure import Spread, spread_of
 from peers import SUBJECT
+
+import workqueue
 
 Json = Mapping[str, Any]
 
@@ -103,20 +106,41 @@ def show_workqueue(found: Json) -> str:
         for way in dict.fromkeys(sample["way"] for sample in chosen):
             against = [spread_of(ratios(chosen, "us_per_item", way, peer, "way")) for peer in found["against"]]
             ours = way not in found["against"]
-            rows.append(
-                [
-                    way,
-                    show(figures(chosen, "us_per_item", "way", way), 2),
-                    *(show(each, 2) if ours else "" for each in against),
-                ]
-            )
+            targets = workqueue.TARGETS[load] if way.startswith(SUBJECT) else {}
+            row = [way, show(figures(chosen, "us_per_item", "way", way), 2)]
+            for peer, each in zip(found["against"], against, strict=True):
+                row += [show(each, 2) if ours else "", show_target(each, targets.get(peer))]
+            rows.append(row)
         rows.sort(key=lambda row: (row[0] in found["against"], row[0]))
         if load == "steady":
             names = {"start_soon": "(a turn of Trio)", "create_task": "(a turn of asyncio)"}
-            rows += [[text, show(figures(turns, "us_per_item", "way", way), 2), "", ""] for way, text in names.items()]
-        header = (load, "CPU us/item", *(f"it / {peer}" for peer in found["against"]))
+            rows += [
+                [text, show(figures(turns, "us_per_item", "way", way), 2), *[""] * 4] for way, text in names.items()
+            ]
+        header = [load, "CPU us/item"]
+        for peer in found["against"]:
+            header += [f"it / {peer}", "target"]
         parts.append(table(header, rows))
+    if "costs" in found:  # results before they were measured have none
+        parts.append(show_costs(found["costs"]))
     return "\n".join(parts)
+
+
+def show_costs(samples: Sequence[Json]) -> str:
+    """What a workqueue costs beside that: `workqueue_costs.ROWS`."""
+    rows = []
+    for row in workqueue_costs.ROWS:
+        figure = figures(samples, "value", "figure", row.subject)
+        pairs = spread_of(ratios(samples, "value", row.subject, row.against, "figure")) if row.against else figure
+        rows.append(
+            [
+                row.text,
+                f"{show(figure, 2)} {row.unit}",
+                show(pairs, 2) if row.against else "",
+                show_target(pairs, row.at_most),
+            ]
+        )
+    return table(("beside that", "it", "ratio", "target"), rows)
 
 
 def show_latency(found: Json) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import datetime
+import importlib.util
 import json
 import os
 import platform
@@ -85,18 +86,29 @@ def measure_http(given: argparse.Namespace, cores: Cores, site: Path, scratch: P
 
 
 def measure_workqueue(given: argparse.Namespace, cores: Cores) -> dict[str, object]:
-    command = [str(HERE / "workqueue.py"), "--rounds", str(given.rounds)]
-    shown = " ".join(["python", "workqueue.py", *command[1:]])
-    print(f"  queueing and running items that do nothing: {shown}", flush=True)
-    with on(cores.server):
-        done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, text=True, check=True, timeout=1200)
+    items, items_shown = run_beside("workqueue.py", given, cores)
+    costs, costs_shown = run_beside("workqueue_costs.py", given, cores)
+    skipped = (
+        {} if importlib.util.find_spec("aiojobs") else {"aiojobs": "the module is not installed (make bench does)"}
+    )
     return {
         "question": "queueing and running an item that does nothing: bursts of 50; and one item per turn of the loop",
-        "command": shown,
+        "command": f"{items_shown}; {costs_shown}",
         "against": ["start_soon", "create_task"],
-        "samples": json.loads(done.stdout),
-        "skipped": {},
+        "samples": items,
+        "costs": costs,
+        "skipped": skipped,
     }
+
+
+def run_beside(script: str, given: argparse.Namespace, cores: Cores) -> tuple[object, str]:
+    """The samples that a script here prints, run on the server's core, and what it was run as."""
+    command = [str(HERE / script), "--rounds", str(given.rounds)]
+    shown = " ".join(["python", script, *command[1:]])
+    print(f"  {shown}", flush=True)
+    with on(cores.server):
+        done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, text=True, check=True, timeout=1800)
+    return json.loads(done.stdout), shown
 
 
 def measure_queue_latency(given: argparse.Namespace, cores: Cores) -> dict[str, object]:

@@ -2,7 +2,7 @@
 
 Two loads. *Burst*: 50 items are queued, then all of them are awaited. *Steady*: one item, one turn of the loop, and so
 on; most of that is the turn itself, which is measured as well (`turn`). CPU time of the process (`process_time`), every
-way once per round, in an order that rotates.
+way once per round, in an order that rotates. The other costs of a workqueue are in `workqueue_costs`.
 """
 
 from __future__ import annotations
@@ -10,16 +10,27 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import importlib.util
 import json
+import math
 import sys
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from itertools import cycle
 
 import trio
 
 from ktrio.workqueue import WQ_UNBOUND, Work, open_supervisor
 
 BURST = 50
+WORKERS = 8  # behind the memory channel
+HOP = 20  # an item in a thread costs so many others, about
+
+# What the CPU time of an item may be at most, as a multiple of a peer's.
+TARGETS: Mapping[str, Mapping[str, float]] = {
+    "burst": {"start_soon": 0.35, "create_task": 0.65},
+    "steady": {"start_soon": 0.9, "create_task": 1.5},
+}
 
 Turn = Callable[[], Awaitable[object]]
 Start = Callable[[], object]
@@ -110,23 +121,81 @@ def with_same_work(load: Load, count: int) -> float:
         counter = Counter()
         async with open_supervisor() as supervisor:
             wq = supervisor.alloc_workqueue("benchmark", WQ_UNBOUND)
-            ring = [Work(counter.item) for _ in range(BURST)]
-            position = 0
-
-            def start() -> None:
-                nonlocal position
-                if not wq.queue_work(ring[position]):
-                    raise RuntimeError(f"{ring[position]!r} is still pending")
-                position = (position + 1) % BURST
-
-            return await load(start, trio.lowlevel.checkpoint, counter, count)
+            following = cycle([Work(counter.item) for _ in range(BURST)]).__next__
+            # One that was still pending would be missing in the end, and the load would never end.
+            return await load(lambda: wq.queue_work(following()), trio.lowlevel.checkpoint, counter, count)
 
     return trio.run(main)
+
+
+def with_channel(load: Load, count: int) -> float:
+    """As Trio's documentation advises: a memory channel, and tasks that take from it."""
+
+    async def main() -> float:
+        counter = Counter()
+        send, receive = trio.open_memory_channel[Callable[[], Awaitable[object]]](math.inf)
+
+        async def worker() -> None:
+            async for item in receive:
+                await item()
+
+        async with trio.open_nursery() as nursery, send:
+            for _ in range(WORKERS):
+                nursery.start_soon(worker)
+            return await load(lambda: send.send_nowait(counter.item), trio.lowlevel.checkpoint, counter, count)
+
+    return trio.run(main)
+
+
+def with_threads(load: Load, count: int) -> float:
+    """A hop to a thread for each item, 50 at a time or one after the other. Fewer of them: they take long."""
+    few = max(BURST, count // HOP // BURST * BURST)
+    size = BURST if load is burst else 1
+
+    async def main() -> float:
+        began = time.process_time()
+        for _ in range(few // size):
+            async with trio.open_nursery() as nursery:
+                for _ in range(size):
+                    nursery.start_soon(trio.to_thread.run_sync, int)
+        return time.process_time() - began
+
+    return trio.run(main) * count / few
+
+
+def with_aiojobs(load: Load, count: int) -> float:
+    """`Scheduler.spawn`, which has to be awaited: the loads written out."""
+    import aiojobs
+
+    size = BURST if load is burst else 1
+
+    async def main() -> float:
+        counter = Counter()
+        scheduler = aiojobs.Scheduler()
+
+        async def wait_for(goal: int) -> None:
+            while counter.runs < goal:  # noqa: ASYNC110 - the turn of the loop is what is measured
+                await asyncio.sleep(0)
+
+        began = time.process_time()
+        for goal in range(size, count + 1, size):
+            for _ in range(size):
+                await scheduler.spawn(counter.item())
+            await (wait_for(goal) if load is burst else asyncio.sleep(0))
+        await wait_for(count)
+        took = time.process_time() - began
+        await scheduler.close()
+        return took
+
+    return asyncio.run(main())
 
 
 WAYS: dict[str, Callable[[Load, int], float]] = {
     "start_soon": with_start_soon,
     "create_task": with_create_task,
+    "memory channel": with_channel,
+    "to_thread": with_threads,
+    **({"aiojobs": with_aiojobs} if importlib.util.find_spec("aiojobs") is not None else {}),
     "ktrio": with_fresh_work,
     "ktrio, same items": with_same_work,
     "ktrio, plain function": with_fresh_plain_work,
