@@ -281,6 +281,21 @@ PROTOTYPE = (
 
 OURS = (
     Row(
+        "frozen-heir-starts",
+        "an item queued while it runs inherits the run's slot and starts although the queue is frozen",
+        (Edit(f"{W}_pwq.py", "            had_slot\n            and not held\n", "            had_slot\n"),),
+    ),
+    Row(
+        "thaw-forgets-the-line",
+        "a thaw lets new queueings in, but those that wait are not served",
+        (Edit(f"{W}_freezer.py", "        for pwq in pwqs:\n            pwq.thawed()\n", ""),),
+    ),
+    Row(
+        "rescuer-keeps-its-place",
+        "a rescuer leaves the place behind that it brought to the pool",
+        (Edit(f"{W}_pool.py", "            self.capacity -= 1\n", "            pass\n"),),
+    ),
+    Row(
         "line-forgets-who-left",
         "an item that left the line and joined again is served at its old place",
         (Edit(f"{W}_line.py", "        while self.gone and self[0] in self._left:\n", "        while False:\n"),),

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from ktrio.workqueue import WQ_UNBOUND, Supervisor, Work, Workqueue, parked
+from ktrio.workqueue import WQ_FREEZABLE, WQ_UNBOUND, Supervisor, Work, Workqueue, WorkqueueFlags, parked
 from tests.workqueue.conftest import KIND_NAMES, KINDS, Kind, assert_at_zero, open_with, run_bounded
 from tests.workqueue.model import ITEMS, Model
 
@@ -31,7 +31,7 @@ class Driver:
         self.gates: dict[int, trio.Event] = {}
         self.touched: set[int] = set()
         self.requeues_left = [3] * ITEMS
-        self.discards = 0
+        self.discards = self.thaws = self.freezing = 0
         # For each waiter at work: what must be over before it may return, and what else before it must.
         self.waiters: dict[object, tuple[set[int], set[int]]] = {}
 
@@ -72,7 +72,7 @@ class Driver:
                 self.model.want_back(index)
             self.model.back(index)
         except trio.Cancelled:
-            self.model.back_by_exception(index)
+            self.model.back(index, by_exception=True)
             raise
 
     def do(self, operation: tuple[str, int, int]) -> None:
@@ -94,8 +94,16 @@ class Driver:
             item.interrupted = item.running is not None
             assert work.interrupt() is item.interrupted
         elif name == "max_active":
-            self.model.set_max_active(1 + number)
+            self.model.max_active = 1 + number
+            for cpu in range(len(self.model.cpus)):
+                self.model.promote(cpu)
             self.wq.set_max_active(1 + number)
+        elif name == "freeze":
+            self.nursery.start_soon(self.freeze)
+        elif name == "thaw":
+            self.thaws += self.model.is_frozen
+            self.model.thaw()
+            self.supervisor.thaw()
         elif name in ("flush", "flush queue", "cancel_sync"):
             self.nursery.start_soon(getattr(self, name.replace(" ", "_")), index)
 
@@ -133,6 +141,15 @@ class Driver:
         del self.waiters[key]
         assert running <= self.model.over
 
+    async def freeze(self) -> None:
+        """Invariant 55: True, and then nothing has a slot and nobody is about to start parked; or somebody thawed."""
+        thaws = self.thaws
+        self.freezing += 1
+        self.model.is_frozen = True
+        assert await self.supervisor.freeze() or self.thaws > thaws
+        self.freezing -= 1
+        assert self.thaws > thaws or not self.model.is_busy
+
     def compare(self) -> None:
         """Every count there is (invariants 10, 12, 21, 62)."""
         books, model = self.wq.statistics(), self.model
@@ -160,6 +177,7 @@ class Driver:
         self.touched.clear()
         self.model.check_rest()
         self.compare()
+        assert not self.freezing or self.model.is_busy, "a freeze has nothing to wait for"
         for needed, rest in self.waiters.values():
             assert not needed <= self.model.over or not rest <= self.model.over, "a waiter was not released"
 
@@ -170,7 +188,7 @@ operations = st.tuples(
     st.sampled_from(
         [
             *("queue", "queue", "queue", "queue parked", "cancel", "release", "release", "interrupt"),
-            *("max_active", "flush", "flush queue", "cancel_sync"),
+            *("max_active", "flush", "flush queue", "cancel_sync", "freeze", "thaw", "thaw"),
         ]
     ),
     st.integers(0, ITEMS - 1),
@@ -187,7 +205,7 @@ async def live(
     """Run the program burst by burst, then open all gates until the books are at zero."""
     flags, sensor = kind
     async with open_with(sensor)(cpus, capacity=capacity) as supervisor, trio.open_nursery() as nursery:
-        wq = supervisor.alloc_workqueue("model", flags, max_active)
+        wq = supervisor.alloc_workqueue("model", WorkqueueFlags(flags) | WQ_FREEZABLE, max_active)
         model = Model(cpus, capacity, max_active, is_bound=flags != WQ_UNBOUND)
         driver = Driver(model, supervisor, wq, scripts, nursery)
         for burst in program:
@@ -195,6 +213,8 @@ async def live(
                 driver.do(operation)
                 driver.compare()
             await driver.rest()
+        driver.do(("thaw", 0, 0))
+        await driver.rest()
         while driver.gates:
             for index in list(driver.gates):
                 driver.do(("release", index, 0))
@@ -205,7 +225,7 @@ async def live(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=700, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     program=bursts,
     scripts=scripts,
@@ -216,5 +236,5 @@ async def live(
 def test_the_queue_agrees_with_the_model(
     kind: Kind, program: Program, scripts: list[list[str]], cpus: int, capacity: int, max_active: int
 ) -> None:
-    """Invariants 1-8, 10, 12-14, 18, 19, 21-23, 26, 39-42, 44, 46, 47, 50, 62, 63 and P1-P4, P6."""
+    """Invariants 1-8, 10, 12-14, 18, 19, 21-23, 26, 39-42, 44, 46, 47, 50, 55, 62, 63 and P1-P4, P6."""
     run_bounded(partial(live, kind, program, scripts, cpus, capacity, max_active))
