@@ -154,8 +154,7 @@ class Worker(Driver):
             self._hogs.sample(now)
 
     async def _work_until_interrupted(self) -> None:
-        pool, abort = self.pool, self._abort_idle
-        message = message_of_wait(abort)
+        pool, message = self.pool, None
         fresh = True  # nothing run yet since waking: the moment to see to the reserve
         while not self._interrupted:
             if is_open(self):
@@ -190,7 +189,8 @@ class Worker(Driver):
                 self.idle_since = self._step_began
                 self._context, self.value, self.item = self._home, None, None  # an idle worker keeps nothing alive
                 pool.enter_idle(self)
-                await wait_until_woken(message, abort)
+                message = message or message_of_wait(self._abort_idle)
+                await wait_until_woken(message, self._abort_idle)
                 if self.dying:
                     return
                 self._arrived()
