@@ -337,8 +337,130 @@ OURS = (
     ),
 )
 
+FLAGS = (
+    Row(
+        "rescuer-leaves-its-place",
+        "the place that a rescuer has brought stays with the pool",
+        (
+            Edit(
+                f"{W}_pool.py",
+                "        if worker.is_rescuer:\n            self.capacity -= 1\n",
+                "        if worker.is_rescuer:\n            pass\n",
+            ),
+        ),
+    ),
+    Row(
+        "rescuer-never-gives-way",
+        "a rescuer does not look after another pwq after 16 items",
+        (Edit(f"{W}_rescue.py", "for _ in range(RESCUER_BATCH)", "for _ in range(10**6)"),),
+    ),
+    Row(
+        "rescuer-stays-after-relief",
+        "a rescuer takes items that need no rescue any more",
+        (
+            Edit(
+                f"{W}_rescue.py",
+                "        if pool.ending or not needs_rescue(pool.worklist.waiting, pool.occupied, pool.capacity, pool.nr_running):\n",
+                "        if pool.ending:\n",
+            ),
+        ),
+    ),
+    Row(
+        "rescuer-counts-in-nr-running",
+        "after a rescued run in a bound pool its worker counts",
+        (
+            Edit(
+                f"{W}_rescue.py",
+                "            worker.cpu_intensive = True\n",
+                "            worker.counted = True\n            pool.nr_running += 1\n",
+            ),
+        ),
+    ),
+    Row(
+        "mayday-in-spite-of-progress",
+        "a pwq calls for its rescuer though its items begin",
+        (Edit(f"{W}_rescue.py", "        if pwq.started != before:\n", "        if False:\n"),),
+    ),
+    Row(
+        "mayday-for-ever",
+        "the mayday timer runs on though the rescuer is busy and has been called",
+        (
+            Edit(
+                f"{W}_rescue.py",
+                "return MAYDAY_INTERVAL if pwq.wq.rescuer.call(pwq) else inf",
+                "return MAYDAY_INTERVAL if pwq.wq.rescuer.call(pwq) else MAYDAY_INTERVAL",
+            ),
+        ),
+    ),
+    Row(
+        "mayday-forgets-to-stop",
+        "the mayday timer runs on though nothing waits any more",
+        (
+            Edit(
+                f"{W}_rescue.py",
+                "        if not pool.worklist:\n            self._timer.cancel()\n        elif",
+                "        if",
+            ),
+        ),
+    ),
+    Row(
+        "held-worker-goes-idle",
+        "a normal worker that a senior pool holds up goes idle: nobody will wake it",
+        (Edit(f"{W}_worker.py", "            elif pool.seniors and pool.is_held:\n", "            elif False:\n"),),
+    ),
+    Row(
+        "full-senior-holds",
+        "a high-priority pool that has no place for its items holds up the normal ones",
+        (
+            Edit(
+                f"{W}_pool.py",
+                "        return has_place(self.occupied, self.capacity) and self._is_calm()\n",
+                "        return self._is_calm()\n",
+            ),
+        ),
+    ),
+    Row(
+        "busy-senior-holds",
+        "a bound high-priority pool holds up the normal ones though concurrency management holds up its own items",
+        (
+            Edit(
+                f"{W}_pool.py",
+                "        return has_place(self.occupied, self.capacity) and self._is_calm()\n",
+                "        return has_place(self.occupied, self.capacity)\n",
+            ),
+        ),
+    ),
+    Row(
+        "intensive-wakes-nobody",
+        "a CPU-intensive item that falls asleep wakes nobody for those behind it",
+        (
+            Edit(
+                f"{W}_pool.py",
+                "            if self.worklist:  # a CPU-intensive",
+                "            if False:  # a CPU-intensive",
+            ),
+        ),
+    ),
+    Row(
+        "hog-keeps-counting",
+        "a run with a long step goes on counting in nr_running",
+        (Edit(f"{W}_hogs.py", "            pool.set_cpu_intensive(worker)\n", ""),),
+    ),
+    Row(
+        "hog-wakes-nobody",
+        "a run that is marked CPU-intensive wakes nobody for those behind it",
+        (Edit(f"{W}_hogs.py", "            pool.kick()\n", ""),),
+    ),
+    Row(
+        "thread-discards-nobody",
+        "an item cancelled before it had a thread is not discarded",
+        (Edit(f"{W}_threads.py", "        if not begun:\n", "        if False:\n"),),
+    ),
+)
+
 TABLES: dict[str, tuple[Row, ...]] = {
     "Of the kernel's list": KERNEL,
     "Of a workqueue on Trio": PROTOTYPE,
     "Of what is ours": OURS,
+    "Of the flags": FLAGS,
 }
