@@ -32,6 +32,7 @@ class Driver:
         self.touched: set[int] = set()
         self.requeues_left = [3] * ITEMS
         self.discards = self.thaws = self.freezing = 0
+        self.depths = [0] * ITEMS  # how deep each item is disabled
         # For each waiter at work: what must be over before it may return, and what else before it must.
         self.waiters: dict[object, tuple[set[int], set[int]]] = {}
 
@@ -59,7 +60,7 @@ class Driver:
                     await self.wait_parked(index)
                 elif self.requeues_left[index] and self.model.items[index].was_active:
                     self.requeues_left[index] -= 1
-                    expected = self.model.queue(index, self.model.items[index].cpu)
+                    expected = not self.depths[index] and self.model.queue(index, self.model.items[index].cpu)
                     assert self.wq.queue_work(self.works[index]) is expected
         finally:
             self.model.end(index)
@@ -82,7 +83,7 @@ class Driver:
         if name == "queue":
             self.queue(index, number % len(self.model.cpus))
         elif name == "queue parked" and item.running is None and len(self.model.cpus) == 1:
-            expected = self.model.queue(index, 0, start_parked=True)
+            expected = not self.depths[index] and self.model.queue(index, 0, start_parked=True)
             assert self.wq.queue_work(work, parked=True) is expected
         elif name == "cancel":
             assert work.cancel() is self.model.cancel(index)
@@ -93,6 +94,15 @@ class Driver:
             # When a run that is in line for its return leaves that line is nobody's promise.
             item.interrupted = item.running is not None
             assert work.interrupt() is item.interrupted
+        elif name == "disable":
+            self.depths[index] += 1
+            assert work.disable() is self.model.cancel(index)
+        elif name == "enable" and self.depths[index]:
+            self.depths[index] -= 1
+            assert work.enable() is (not self.depths[index] and not item.disabled)
+        elif name == "capacity" and self.model.capacity <= ITEMS:
+            self.model.capacity = 1 + number
+            self.supervisor.set_capacity(1 + number)
         elif name == "max_active":
             self.model.max_active = 1 + number
             for cpu in range(len(self.model.cpus)):
@@ -110,7 +120,7 @@ class Driver:
     def queue(self, index: int, cpu: int) -> None:
         item = self.model.items[index]
         if item.running is None or item.was_active:
-            expected = self.model.queue(index, cpu)
+            expected = not self.depths[index] and self.model.queue(index, cpu)
             assert self.wq.queue_work_on(cpu, self.works[index]) is expected
 
     async def flush(self, index: int) -> None:
@@ -189,6 +199,7 @@ operations = st.tuples(
         [
             *("queue", "queue", "queue", "queue parked", "cancel", "release", "release", "interrupt"),
             *("max_active", "flush", "flush queue", "cancel_sync", "freeze", "thaw", "thaw"),
+            *("disable", "enable", "enable", "capacity"),
         ]
     ),
     st.integers(0, ITEMS - 1),
@@ -236,5 +247,5 @@ async def live(
 def test_the_queue_agrees_with_the_model(
     kind: Kind, program: Program, scripts: list[list[str]], cpus: int, capacity: int, max_active: int
 ) -> None:
-    """Invariants 1-8, 10, 12-14, 18, 19, 21-23, 26, 39-42, 44, 46, 47, 50, 55, 62, 63 and P1-P4, P6."""
+    """Invariants 1-8, 10, 12-14, 18, 19, 21-23, 26, 39-42, 44, 46, 47, 49, 50, 55, 62, 63 and P1-P4, P6."""
     run_bounded(partial(live, kind, program, scripts, cpus, capacity, max_active))
