@@ -4,11 +4,13 @@ Each row is one figure measured in two ways, a *subject* and what it is held aga
 
 * *pending*: the memory that a pending item takes, from the growth of the process's resident memory while a million
   fresh items are queued behind 256 slots. Each is a `Work` of its own; all have one function.
-* *backlog*: CPU time to queue and run an item when so many are queued at once, beside a backlog of a thousand.
+* *backlog*: CPU time to queue and run an item when so many are queued at once, beside a backlog of a thousand. The
+  million also with the cyclic garbage collector off on both sides: what is left is the collector's doing.
 * *park*: leaving and coming back (``async with parking: pass``) with a slot free, beside `start_soon` in bursts.
 * *block*: 10 000 items that all wait for one event, until the last has ended, beside as many tasks of a nursery; with
   the cyclic garbage collector off on both sides, and on.
-* *step*: a checkpoint inside an item, on an unbound and on a bound pool, beside one in a plain task.
+* *step*: a checkpoint inside an item, on an unbound and on a bound pool, beside one in a plain task; a piece of each by
+  turns, because the speed of a shared machine changes faster than a round goes by.
 """
 
 from __future__ import annotations
@@ -26,12 +28,12 @@ from pathlib import Path
 
 import trio
 
-from ktrio.workqueue import WQ_UNBOUND, Work, Workqueue, WorkqueueFlags, open_supervisor, parked
+from ktrio.workqueue import WQ_UNBOUND, Work, open_supervisor, parked
 
 BLOCKED = 10_000
 PENDING = 1_000_000
 BURST = 50
-BOUND = WorkqueueFlags(0)
+PIECES = 20  # of a measurement that is made by turns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +57,12 @@ ROWS = (
             against="backlog 1000",
         )
         for n in (4, 5, 6)
+    ),
+    Row(
+        text="queue + run, 1,000,000 at once / 1,000, no gc",
+        unit="us",
+        subject="backlog 1000000, no gc",
+        against="backlog 1000, no gc",
     ),
     Row(text="park + unpark / start_soon", unit="us", subject="park", against="start_soon", at_most=0.3),
     Row(
@@ -146,13 +154,25 @@ async def steps(count: int) -> float:
     return (time.process_time() - began) / count * 1e6
 
 
-def in_an_item(function: Callable[[int], object], flags: WorkqueueFlags, count: int) -> float:
+def park(count: int) -> float:
     async def main() -> float:
         async with open_supervisor(cpu_intensive_threshold=0) as supervisor:  # it is long, and that is no news
-            wq: Workqueue = supervisor.alloc_workqueue("benchmark", flags)
-            took = await wq.run(function, count)
-            assert isinstance(took, float)
-            return took
+            return await supervisor.alloc_workqueue("benchmark", WQ_UNBOUND).run(parks, count)
+
+    return trio.run(main)
+
+
+def all_steps(count: int) -> dict[str, float]:
+    async def main() -> dict[str, float]:
+        took = dict.fromkeys(("step in a task", "step", "step, bound"), 0.0)
+        async with open_supervisor() as supervisor:
+            unbound = supervisor.alloc_workqueue("unbound", WQ_UNBOUND)
+            bound = supervisor.alloc_workqueue("bound")
+            for _ in range(PIECES):
+                took["step in a task"] += await steps(count // PIECES)
+                took["step"] += await unbound.run(steps, count // PIECES)
+                took["step, bound"] += await bound.run(steps, count // PIECES)
+        return {figure: total / PIECES for figure, total in took.items()}
 
     return trio.run(main)
 
@@ -203,24 +223,24 @@ def measure(rounds: int, scale: float) -> list[dict[str, object]]:
     figures: dict[str, Callable[[], float]] = {
         **{f"backlog {10**n}": lambda n=n: backlog(int(10**n * scale)) for n in (3, 4, 5)},  # type: ignore[misc]
         "start_soon": lambda: start_soon(few),
-        "park": lambda: in_an_item(parks, WQ_UNBOUND, few),
+        "park": lambda: park(few),
         "block in a nursery, no gc": lambda: without_gc(block_in_a_nursery, blocked),
         "block, no gc": lambda: without_gc(block, blocked),
         "block in a nursery": lambda: block_in_a_nursery(blocked),
         "block": lambda: block(blocked),
-        "step in a task": lambda: trio.run(steps, few),
-        "step": lambda: in_an_item(steps, WQ_UNBOUND, few),
-        "step, bound": lambda: in_an_item(steps, BOUND, few),
     }
     samples: list[dict[str, object]] = []
     for number in range(-1, rounds):  # the first one warms up
         chosen = dict(figures)
         if scale == 1 and 0 <= number < 2:  # these take seconds
             chosen["backlog 1000000"] = lambda: backlog(PENDING)
+            chosen["backlog 1000, no gc"] = lambda: without_gc(backlog, 1000)
+            chosen["backlog 1000000, no gc"] = lambda: without_gc(backlog, PENDING)
             chosen["pending"] = pending_in_a_process
         for figure, take in chosen.items():
             gc.collect()
             samples.append({"round": number, "figure": figure, "value": take()})
+        samples += [{"round": number, "figure": figure, "value": value} for figure, value in all_steps(few).items()]
     return [sample for sample in samples if sample["round"] != -1]
 
 
