@@ -2,7 +2,7 @@
 
 Two loads. *Burst*: 50 items are queued, then all of them are awaited. *Steady*: one item, one turn of the loop, and so
 on; most of that is the turn itself, which is measured as well (`turn`). CPU time of the process (`process_time`), every
-way once per round, in an order that rotates. The other costs of a workqueue are in `workqueue_costs`.
+way once per round, a piece of each by turns. The other costs of a workqueue are in `workqueue_costs`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ import json
 import math
 import sys
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from itertools import cycle
 
 import trio
@@ -23,6 +25,7 @@ import trio
 from ktrio.workqueue import WQ_UNBOUND, Work, open_supervisor
 
 BURST = 50
+PIECES = 20  # of a measurement, made by turns; a divisor of the items, and of them in bursts
 WORKERS = 8  # behind the memory channel
 HOP = 20  # an item in a thread costs so many others, about
 
@@ -228,17 +231,28 @@ def asyncio_turn(count: int) -> float:
 def measure(rounds: int, items: int) -> list[dict[str, object]]:
     """One sample for each round, load and way: microseconds per item."""
     samples: list[dict[str, object]] = []
-    ways = list(WAYS.items())
     for number in range(-1, rounds):  # the first one warms up
         for load, run_load in LOADS.items():
-            for shift in range(len(ways)):
-                way, run = ways[(shift + number) % len(ways)]
-                gc.collect()
-                seconds = run(run_load, items)
-                samples.append({"round": number, "load": load, "way": way, "us_per_item": seconds / items * 1e6})
-        for way, turn in (("start_soon", trio_turn), ("create_task", asyncio_turn)):
-            samples.append({"round": number, "load": "turn", "way": way, "us_per_item": turn(items) / items * 1e6})
+            found = by_turns({way: partial(run, run_load) for way, run in WAYS.items()}, items)
+            samples += [{"round": number, "load": load, "way": way, "us_per_item": each} for way, each in found.items()]
+        turns = by_turns({"start_soon": trio_turn, "create_task": asyncio_turn}, items)
+        samples += [{"round": number, "load": "turn", "way": way, "us_per_item": each} for way, each in turns.items()]
     return [sample for sample in samples if sample["round"] != -1]
+
+
+def by_turns(ways: Mapping[str, Callable[[int], float]], items: int) -> dict[str, float]:
+    """Microseconds per item of each: a piece of every way, then the next piece, each beginning with another way.
+
+    The speed of a shared machine changes within a second, and by half: what is compared must lie close together.
+    """
+    took = dict.fromkeys(ways, 0.0)
+    order = deque(ways)
+    for _ in range(PIECES):
+        for way in order:
+            gc.collect()
+            took[way] += ways[way](items // PIECES)
+        order.rotate(1)
+    return {way: seconds / items * 1e6 for way, seconds in took.items()}
 
 
 def main() -> None:
@@ -246,6 +260,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--items", type=int, default=20_000, help="per round, load and way")
     given = parser.parse_args()
+    if given.items % (BURST * PIECES):
+        parser.error(f"--items must be a multiple of {BURST * PIECES}")
     print(json.dumps(measure(given.rounds, given.items)))
 
 
