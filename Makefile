@@ -15,7 +15,7 @@ quietly = @quietly() { said=$$("$$@" 2>&1) || { printf '%s\n' "$$said"; return 1
 run = $(python) -P -m
 
 .PHONY: help serve test test-all test-bound mutants check check-format check-lint check-types check-fragments check-wheel check-docs \
-	check-trio-typing docs screenshot bench coverage format wheel clean
+	check-trio-typing docs screenshots bench coverage format wheel clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -96,11 +96,11 @@ docs: ## build the documentation into docs/_build/html
 	@$(run) sphinx --quiet --fail-on-warning --keep-going docs docs/_build/html
 	@echo 'docs/_build/html/index.html'
 
-screenshot: export KTRIO_UPDATE_SCREENSHOT = 1
-screenshot: ## take the picture of ktrio top in the documentation anew
+screenshots: export KTRIO_UPDATE_SCREENSHOTS = 1
+screenshots: ## take the pictures of ktrio top in the documents anew
 	$(environment) test
 	@$(run) pytest --quiet tests/cli/test_top_screenshot.py $(ARGS)
-	@cat docs/how-to/ktrio-top.txt
+	@tail -n +1 docs/how-to/ktrio-top*.txt
 
 bench: ## measure, beside other servers (ARGS=...)
 	$(environment) bench

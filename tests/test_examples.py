@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 import signal
 import socket
@@ -28,6 +30,7 @@ TESTED = {
     "test_my_handler.py",
     "two_servers.py",
     "upload.py",
+    "watched_queues.py",
     "workqueue_basics.py",
 }
 
@@ -236,6 +239,19 @@ def test_background_jobs_are_promised_and_kept(start: Start) -> None:
     *_, left, done = program.out.lines
     assert re.fullmatch("jobs left: [0-3]", left)
     assert done == "jobs done: 3"
+
+
+def test_watched_queues_are_seen_and_end_in_peace(start: Start, tmp_path: Path) -> None:
+    path = tmp_path / "watched.monitor"
+    program = start("watched_queues.py", path)
+    program.out.wait_for(f"^ktrio top {path}$")
+    with socket.socket(socket.AF_UNIX) as watcher:
+        watcher.settimeout(LIMIT)
+        watcher.connect(os.fspath(path))
+        names = [each["name"] for each in json.loads(watcher.makefile().readline())["supervisor"]["workqueues"]]
+    assert names in (["mails", "images", "pages"], [])  # the very first look may come before them
+    assert program.stop() == 0
+    assert not path.exists()
 
 
 def test_two_servers_one_is_suspended_through_the_other(start: Start) -> None:
