@@ -2,7 +2,7 @@
 #
 #   $ ktrio top watched.monitor
 #
-# In another terminal. Mails come thirty at a time, and max_active lets four go out at once: the others are inactive.
+# In another terminal. Mails come forty at a time, and max_active lets four go out at once: the others are inactive.
 # Images keep the loop for longer than an item should: they are counted, and the function is named. Pages sleep most
 # of the time, and each that falls asleep lets the next one begin. Ctrl-C ends it, when the last mail has gone.
 
@@ -17,8 +17,8 @@ from ktrio import WQ_HIGHPRI, WQ_UNBOUND, Supervisor, Work
 
 
 def shrink_image() -> None:
-    until = time.monotonic() + 0.012  # stands for a computation
-    while time.monotonic() < until:
+    until = time.thread_time() + 0.015  # stands for a computation
+    while time.thread_time() < until:
         pass
 
 
@@ -27,7 +27,7 @@ async def feed(supervisor: Supervisor) -> None:
     images = supervisor.alloc_workqueue("images")
     pages = supervisor.alloc_workqueue("pages", WQ_HIGHPRI)
     while True:
-        for _ in range(30):
+        for _ in range(40):
             mails.queue_work(Work(trio.sleep, 0.1))
         for _ in range(10):
             images.queue_work(Work(shrink_image))

@@ -154,8 +154,15 @@ def test_queue_that_is_another_one_of_that_name_has_no_negative_rate() -> None:
 
 def test_kinds_of_queues_are_told() -> None:
     kinds = [["WQ_UNBOUND", "WQ_HIGHPRI"], ["WQ_CPU_INTENSIVE"], []]
-    rows = cells(snapshot(*(queue(flags=flags, draining=not flags) for flags in kinds)))
-    assert [row["flags"] for row in rows] == ["unbound,highpri", "bound,cpu_intensive", "bound,draining"]
+    ordered = queue("one", flags=["WQ_UNBOUND"], max_active=1, nr_active=1, ordered=True, frozen=True)
+    rows = cells(snapshot(*(queue(flags=flags, draining=not flags) for flags in kinds), ordered))
+    assert [row["flags"] for row in rows] == [
+        "unbound,highpri",
+        "bound,cpu_intensive",
+        "bound,draining",
+        "unbound,ordered,frozen",
+    ]
+    assert rows[3]["active/max"] == "1/1"
 
 
 def test_pools_are_below() -> None:
@@ -182,7 +189,7 @@ def test_pools_are_below() -> None:
 
 def test_head_line_says_whose_it_is() -> None:
     assert texts(snapshot())[0].startswith("ktrio 0.1.0  pid 4711  2 simulated CPUs  ")
-    assert "2 simulated CPUs  3 threads" in texts(snapshot(threads=3))[0]
+    assert "2 simulated CPUs  3 threads  12 timers  frozen  " in texts(snapshot(threads=3, timers=12, frozen=True))[0]
 
 
 def test_eighty_columns_have_what_the_kernel_shows_and_the_backlog() -> None:

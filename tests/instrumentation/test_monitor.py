@@ -32,6 +32,7 @@ from ktrio.workqueue import (
     Supervisor,
     SupervisorStatistics,
     Work,
+    WorkqueueFlags,
     WorkqueueStatistics,
     open_supervisor,
 )
@@ -350,3 +351,15 @@ def test_record_with_a_number_that_is_not_finite_is_shown_without_it() -> None:
     assert json.loads(as_json((Strange(float("inf"), WQ_UNBOUND, Strange(1.5, None, ())),))) == [
         {"rate": None, "flags": ["WQ_UNBOUND"], "inside": {"rate": 1.5, "flags": None, "inside": []}}
     ]
+
+
+async def test_every_flag_state_and_counter_there_is_comes_through(mock_clock: MockClock) -> None:
+    async with monitored(mock_clock) as watching:
+        for flag in (*WorkqueueFlags, WorkqueueFlags(0)):
+            watching.supervisor.alloc_workqueue(str(flag.name), flag)
+        watching.supervisor.alloc_ordered_workqueue("ordered")
+        [now] = said(await watching.connect())
+        shown = {each["name"]: each for each in now["supervisor"]["workqueues"]}
+        assert all(shown[str(flag.name)]["flags"] == [flag.name] for flag in WorkqueueFlags)
+        assert shown["ordered"]["ordered"] is True
+        assert list(shown["ordered"]) == [field.name for field in fields(WorkqueueStatistics)]

@@ -123,7 +123,7 @@ def _active(row: Row) -> str:
     slots = _number(row.now, "max_active")
     if slots is None:
         return ABSENT
-    pwqs = max(1, len(_list(row.now, "pwqs")))
+    pwqs = 1 if row.now.get("ordered") else max(1, len(_list(row.now, "pwqs")))
     return f"{count_text(_number(row.now, 'nr_active'))}/{count_text(slots * pwqs)}"
 
 
@@ -131,8 +131,7 @@ def _kind(row: Row) -> str:
     flags = [each.removeprefix("WQ_").lower() for each in _flags(row.now)]
     if "WQ_UNBOUND" not in _flags(row.now):
         flags.insert(0, "bound")
-    if row.now.get("draining"):
-        flags.append("draining")
+    flags += [state for state in ("ordered", "frozen", "draining") if row.now.get(state)]
     return printable(",".join(flags))
 
 
@@ -282,6 +281,8 @@ def _head(now: Record, width: int, note: str) -> Line:
     ]
     counts = ((name, _number(supervisor, name)) for name in ("threads", "timers"))
     parts += [f"{count_text(number)} {name}" for name, number in counts if number]
+    if supervisor.get("frozen"):
+        parts.append("frozen")
     parts.append(strftime("%H:%M:%S", localtime(_number(now, "timestamp") or 0)))
     text = "  ".join(parts)
     return Line(f"{text}  {note}"[:width].rstrip(), ((len(text), width, "note"),))
