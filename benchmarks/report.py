@@ -159,20 +159,46 @@ def show_latency(found: Json) -> str:
 
 
 def show_queue_latency(found: Json) -> str:
-    samples = sorted(found["samples"], key=lambda sample: sample["order"])
-    rows = [
-        [
-            way,
-            *(show(figures(samples, figure, "way", way)) for figure in ("short_p50", "short_p99", "short_max")),
-            *(
-                show_median(figures(samples, figure, "way", way), 0)
-                for figure in ("heavy_mean", "heavy_p99", "half_done")
-            ),
+    parts = [f"{found['question']}\n   {found['command']}"]
+    for key, load in found["loads"].items():
+        chosen = [sample for sample in found["samples"] if sample["load"] == key]
+        others = spread_of(sample["others"] for sample in chosen)
+        if others is None:
+            continue
+        short, heavy = [], []
+        for way, text in found["ways"].items():
+            if figures(chosen, "round", "way", way) is None:
+                continue
+            against = [
+                ratios(chosen, "short_p99_ms", way, peer, "way") if way != peer else () for peer in found["against"]
+            ]
+            short.append(
+                [
+                    text,
+                    show_median(figures(chosen, "short_p50_ms", "way", way)),
+                    show(figures(chosen, "short_p99_ms", "way", way)),
+                    show_median(figures(chosen, "short_max_ms", "way", way)),
+                    *(show(spread_of(each), 2) if each else "" for each in against),
+                ]
+            )
+            heavy.append(
+                [
+                    text,
+                    show(figures(chosen, "heavy_mean_ms", "way", way), 0),
+                    show(figures(chosen, "heavy_p99_ms", "way", way), 0),
+                    show_median(figures(chosen, "half_done_mean", "way", way)),
+                    show_median(figures(chosen, "half_done_max", "way", way), 0),
+                    show_median(figures(chosen, "heavy_per_second", "way", way)),
+                ]
+            )
+        against_header = (f"p99 / {peer}" for peer in found["against"])
+        parts += [
+            f"   {load['heavy']} {load['text']}; {load['rate']:.0f} short ones a second",
+            table(("short items", "p50 ms", "p99 ms", "longest", *against_header), short),
+            table(("heavy items", "mean ms", "p99 ms", "half done", "at most", "a second"), heavy),
+            f"   others on the core: {others.median:.0%} (up to {others.high:.0%})",
         ]
-        for way in dict.fromkeys(sample["way"] for sample in samples)
-    ]
-    header = ("way", "short p50, ms", "p99", "longest", "heavy mean, ms", "p99", "half-done at once")
-    return f"{found['question']}\n   {found['command']}\n{table(header, rows)}"
+    return "\n".join(parts)
 
 
 SHOW = {
@@ -206,7 +232,7 @@ def summary(result: Json) -> dict[str, object]:
     """The ratios, for programs: question -> peer -> median, lowest, highest, and each round's."""
     found: dict[str, object] = {}
     for key, question in result["questions"].items():
-        if "samples" not in question or key == "queue-latency":  # that one has no peers, only ways
+        if "samples" not in question:
             continue
         if key == "workqueue":
             for load in ("burst", "steady"):
@@ -214,6 +240,16 @@ def summary(result: Json) -> dict[str, object]:
                 found[f"{key} {load}"] = {
                     peer: _summary(ratios(chosen, "us_per_item", SUBJECT, peer, "way")) for peer in question["against"]
                 }
+            continue
+        if key == "queue-latency":
+            for load in question["loads"]:
+                chosen = [sample for sample in question["samples"] if sample["load"] == load]
+                for peer in question["against"]:
+                    found[f"{key} {load}, p99 by that of {peer}"] = {
+                        way: _summary(ratios(chosen, "short_p99_ms", way, peer, "way"))
+                        for way in question["ways"]
+                        if way != peer
+                    }
             continue
         names = dict.fromkeys(sample["peer"] for sample in question["samples"])
         found[key] = {

@@ -17,10 +17,12 @@ import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 import latency
 import questions
+import queue_latency
 from measure import Cores, StartError, on, raise_open_file_limit, split_cores
 from peers import PEERS, SUBJECT, Peer, versions
 from report import render, summary
@@ -112,15 +114,15 @@ def run_beside(script: str, given: argparse.Namespace, cores: Cores) -> tuple[ob
 
 
 def measure_queue_latency(given: argparse.Namespace, cores: Cores) -> dict[str, object]:
-    command = [str(HERE / "queue_latency.py"), "--rounds", str(given.rounds)]
-    shown = " ".join(["python", "queue_latency.py", *command[1:]])
-    print(f"  short jobs beside heavy ones: {shown}", flush=True)
-    with on(cores.server):
-        done = subprocess.run([sys.executable, *command], stdout=subprocess.PIPE, text=True, check=True, timeout=1200)
+    samples, shown = run_beside("queue_latency.py", given, cores)
     return {
-        "question": "short jobs beside heavy ones that give up the loop between their steps: latency from when due",
+        "question": "how long short items take while heavy ones compute",
         "command": shown,
-        "samples": json.loads(done.stdout),
+        "width": queue_latency.WIDTH,
+        "against": ["nursery", "limiter", "two limiters"],
+        "loads": {load.key: asdict(load) for load in queue_latency.LOADS},
+        "ways": queue_latency.TEXTS,
+        "samples": samples,
         "skipped": {},
     }
 
