@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from xml.etree import ElementTree
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -132,3 +136,16 @@ def check_is_on_its_ground(svg: ElementTree.Element) -> None:
 
 def test_a_result_without_latencies_has_no_figures(figures: ModuleType) -> None:
     assert figures.draw({"questions": {"workqueue": {}}}) == {}
+
+
+def test_the_figures_of_the_documentation_are_those_of_the_result_that_is_kept(figures: ModuleType) -> None:
+    result = json.loads(
+        (ROOT / "benchmarks" / "results" / "2026-11-short-beside-heavy.json").read_text(encoding="utf-8")
+    )
+    drawn = figures.draw(result)
+    assert drawn
+    for name, text in drawn.items():
+        kept = (ROOT / "docs" / "_static" / name).read_text(encoding="utf-8")
+        assert kept == text, (
+            f"python benchmarks/figures.py benchmarks/results/2026-11-short-beside-heavy.json docs/_static: {name}"
+        )
