@@ -59,6 +59,7 @@ def check(lines: list[Line]) -> dict[tuple[object, object], list[tuple[float, fl
 
 
 async def test_each_worker_has_a_row_of_spans(autojump_clock: trio.testing.MockClock) -> None:
+    """W175."""
     file = StringIO()
     async with open_supervisor() as supervisor:
         trace = ChromeTrace(file)
@@ -126,7 +127,7 @@ async def test_a_busy_program_gives_a_trace_in_which_spans_never_overlap(
 
 
 async def test_a_trace_that_was_cut_off_can_be_mended_by_a_bracket(autojump_clock: trio.testing.MockClock) -> None:
-    """The readers of the format do it themselves; each line is whole."""
+    """W175. The readers of the format do it themselves; each line is whole."""
     file = StringIO()
     async with open_supervisor() as supervisor:
         supervisor.add_instrument(ChromeTrace(file))

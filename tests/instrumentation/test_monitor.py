@@ -82,6 +82,7 @@ def said(stream: MemoryStream) -> list[dict]:
 
 
 async def test_whoever_connects_gets_a_snapshot_at_once_and_one_a_second(mock_clock: MockClock) -> None:
+    """W176."""
     async with monitored(mock_clock) as watching:
         stream = await watching.connect()
         [first] = said(stream)
@@ -96,6 +97,7 @@ async def test_whoever_connects_gets_a_snapshot_at_once_and_one_a_second(mock_cl
 
 
 async def test_snapshot_is_what_statistics_says_field_by_field(mock_clock: MockClock) -> None:
+    """W176."""
     async with monitored(mock_clock, cpus=2) as watching:
         wq = watching.supervisor.alloc_workqueue("jobs", WQ_UNBOUND | WQ_HIGHPRI, 3)
         gate = trio.Event()
@@ -169,6 +171,7 @@ GARBAGE = {
 
 @pytest.mark.parametrize("what", GARBAGE)
 async def test_garbage_is_answered_with_an_error_and_costs_only_its_sender(mock_clock: MockClock, what: str) -> None:
+    """W177."""
     async with monitored(mock_clock) as watching:
         bad, good = await watching.connect(), await watching.connect()
         said(bad), said(good)
@@ -216,6 +219,7 @@ async def test_watcher_that_closes_is_gone_at_once(mock_clock: MockClock) -> Non
 
 
 async def test_watcher_that_does_not_read_is_dropped(mock_clock: MockClock) -> None:
+    """W177."""
     async with monitored(mock_clock) as watching:
         deaf, good = await watching.connect(buffer_bytes=100), await watching.connect()
         assert watching.watchers == 2
@@ -255,6 +259,7 @@ async def test_cancelling_the_monitor_ends_every_watcher(mock_clock: MockClock) 
 
 
 async def test_without_watchers_nothing_is_waited_for_but_a_watcher(autojump_clock: MockClock) -> None:
+    """W176."""
     async with monitored(autojump_clock) as watching:
         (await watching.connect()).close()
         await wait_all_tasks_blocked()
@@ -264,6 +269,7 @@ async def test_without_watchers_nothing_is_waited_for_but_a_watcher(autojump_clo
 
 
 async def test_supervisor_that_was_left_is_shown_as_it_was(mock_clock: MockClock) -> None:
+    """W177."""
     listener = MemoryListener()
     async with trio.open_nursery() as nursery:
         async with open_supervisor() as supervisor:
@@ -308,6 +314,7 @@ async def test_accept_that_fails_is_tried_again_and_logged_once(mock_clock: Mock
 
 
 async def test_error_of_a_watcher_is_logged_and_ends_that_one_only(mock_clock: MockClock, caplog, monkeypatch) -> None:
+    """W177."""
     async with monitored(mock_clock) as watching:
         good = await watching.connect()
         said(good)

@@ -22,7 +22,7 @@ from tests.workqueue.conftest import KIND_NAMES, KINDS, Kind, Trace, alloc, allo
 
 
 async def test_a_queue_shows_its_attributes_as_they_are() -> None:
-    """Kernel: WQ_SYSFS."""
+    """W159. Kernel: WQ_SYSFS."""
     async with open_supervisor() as supervisor:
         wq = supervisor.alloc_workqueue("test", WQ_UNBOUND | WQ_HIGHPRI, max_active=4)
         attributes = wq.attributes
@@ -42,7 +42,7 @@ async def test_a_queue_shows_its_attributes_as_they_are() -> None:
 
 
 async def test_setting_one_does_what_its_method_does(trace: Trace) -> None:
-    """Invariant 18; from an int or the text of one."""
+    """W34, W159; invariant 18; from an int or the text of one."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         trace.queue(wq, "a b c")
@@ -79,6 +79,7 @@ async def test_setting_one_does_what_its_method_does(trace: Trace) -> None:
 async def test_what_cannot_be_set_names_queue_and_attribute(
     name: str, value: str, error: type[Exception], text: str
 ) -> None:
+    """W160."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=4)
         with pytest.raises(error) as caught:
@@ -88,6 +89,7 @@ async def test_what_cannot_be_set_names_queue_and_attribute(
 
 
 async def test_an_unknown_name_is_a_key_error_to_all_who_ask() -> None:
+    """W160."""
     async with open_supervisor() as supervisor:
         attributes = alloc(supervisor).attributes
         with pytest.raises(KeyError, match="no attribute 'cpumask'"):
@@ -99,7 +101,7 @@ async def test_an_unknown_name_is_a_key_error_to_all_who_ask() -> None:
 
 
 async def test_max_active_of_an_ordered_queue_cannot_be_set() -> None:
-    """Invariant 16; the kernel registers no files for ordered queues."""
+    """W40; invariant 16; the kernel registers no files for ordered queues."""
     async with open_supervisor() as supervisor:
         wq = supervisor.alloc_ordered_workqueue("ordered")
         with pytest.raises(ValueError, match=r"workqueue 'ordered'.*is ordered"):
@@ -108,6 +110,7 @@ async def test_max_active_of_an_ordered_queue_cannot_be_set() -> None:
 
 
 async def test_a_supervisor_has_attributes_too() -> None:
+    """W159."""
     async with open_supervisor(2, capacity=8, idle_timeout=60, cpu_intensive_threshold=0, thread_limit=3) as supervisor:
         attributes = supervisor.attributes
         assert dict(attributes) == {
@@ -156,6 +159,8 @@ class Meddles(WorkqueueInstrument):
 
 
 async def test_instruments_and_other_threads_may_only_read() -> None:
+    """W8, W167."""
+
     def set_in_a_thread(attributes: Attributes, name: str) -> None:
         with ThreadPoolExecutor(1) as executor:
             executor.submit(attributes.__setitem__, name, 5).result(20)
@@ -174,7 +179,7 @@ async def test_instruments_and_other_threads_may_only_read() -> None:
 
 
 async def test_a_shorter_idle_timeout_is_noticed_by_who_sleeps(autojump_clock: MockClock, trace: Trace) -> None:
-    """Invariant 32: and a longer one as well."""
+    """W45; invariant 32: and a longer one as well."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         trace.queue(wq, "a b c d e")
@@ -193,7 +198,7 @@ async def test_a_shorter_idle_timeout_is_noticed_by_who_sleeps(autojump_clock: M
 
 
 async def test_a_threshold_set_at_run_time_holds_for_workers_there_are(autojump_clock: MockClock) -> None:
-    """Invariant 36."""
+    """W61; invariant 36."""
     async with open_supervisor(cpu_intensive_threshold=0) as supervisor:
         wq = alloc_bound(supervisor)
 
@@ -210,6 +215,7 @@ async def test_a_threshold_set_at_run_time_holds_for_workers_there_are(autojump_
 
 
 async def test_a_raised_thread_limit_lets_waiting_ones_begin() -> None:
+    """W66."""
     async with open_supervisor(thread_limit=1) as supervisor:
         supervisor.alloc_workqueue("threads", WQ_CPU_INTENSIVE)
         await supervisor.thread_limiter.acquire_on_behalf_of("somebody")
@@ -224,7 +230,7 @@ async def test_a_raised_thread_limit_lets_waiting_ones_begin() -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 async def test_raising_the_capacity_starts_those_that_wait(kind: Kind, trace: Trace) -> None:
-    """Invariant 23: as many as there are new places, in their order; pools made later have it as well."""
+    """W158; invariant 23: as many as there are new places, in their order; pools made later have it as well."""
     flags, sensor = kind
     async with open_with(sensor)(2, capacity=1) as supervisor:
         wq = supervisor.alloc_workqueue("test", flags)
@@ -243,7 +249,7 @@ async def test_raising_the_capacity_starts_those_that_wait(kind: Kind, trace: Tr
 
 
 async def test_raising_the_capacity_lets_parked_items_come_back(trace: Trace) -> None:
-    """P2."""
+    """W158; P2."""
     async with open_supervisor(capacity=1) as supervisor:
         wq = alloc(supervisor)
         for name in "ab":
@@ -261,6 +267,7 @@ async def test_raising_the_capacity_lets_parked_items_come_back(trace: Trace) ->
 
 
 async def test_lowering_the_capacity_only_lets_the_count_fall(trace: Trace) -> None:
+    """W158."""
     async with open_supervisor(capacity=3) as supervisor:
         wq = alloc(supervisor)
         trace.queue(wq, "a b c d e")
@@ -279,6 +286,7 @@ async def test_lowering_the_capacity_only_lets_the_count_fall(trace: Trace) -> N
 
 
 async def test_an_impossible_capacity_changes_nothing() -> None:
+    """W158."""
     async with open_supervisor(capacity=3) as supervisor:
         for capacity in (0, -1):
             with pytest.raises(ValueError, match="capacity must be at least 1"):

@@ -66,7 +66,7 @@ class Line:
 
 
 async def test_a_full_queue_refuses_and_names_queue_and_limit(flags: Flags, trace: Trace) -> None:
-    """The item stays idle and can be queued elsewhere; False still means that it was pending."""
+    """W135. The item stays idle and can be queued elsewhere; False still means that it was pending."""
     async with open_supervisor() as supervisor:
         wq, other = alloc(supervisor, flags, max_pending=2), alloc(supervisor, flags, max_pending=0)
         works = trace.queue(wq, "a")
@@ -86,7 +86,7 @@ async def test_a_full_queue_refuses_and_names_queue_and_limit(flags: Flags, trac
 
 
 async def test_active_items_that_have_not_begun_are_pending_too(flags: Flags, trace: Trace) -> None:
-    """The limit is on what was accepted and has not begun, whether it has a slot or not."""
+    """W135. The limit is on what was accepted and has not begun, whether it has a slot or not."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags, max_pending=2, max_active=100)
         trace.queue(wq, "a b")
@@ -98,7 +98,7 @@ async def test_active_items_that_have_not_begun_are_pending_too(flags: Flags, tr
 
 
 async def test_waiting_is_first_come_first_served(flags: Flags, trace: Trace) -> None:
-    """Nobody overtakes; several let in by one call keep their order although Trio shuffles the tasks."""
+    """W136. Nobody overtakes; several let in by one call keep their order although Trio shuffles the tasks."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq = alloc(supervisor, flags, max_pending=1)
         trace.queue(wq, "a")
@@ -125,7 +125,7 @@ async def test_waiting_is_first_come_first_served(flags: Flags, trace: Trace) ->
 
 
 async def test_room_comes_from_a_withdrawal_too(flags: Flags, trace: Trace) -> None:
-    """And an `on_discard` that queues does not overtake who waits."""
+    """W136. And an `on_discard` that queues does not overtake who waits."""
     refused: list[str] = []
 
     def requeue(*_: object) -> None:
@@ -151,7 +151,7 @@ async def test_room_comes_from_a_withdrawal_too(flags: Flags, trace: Trace) -> N
 
 
 async def test_cancelled_in_line_leaves_nothing_behind(flags: Flags, trace: Trace) -> None:
-    """Invariant 45 for this wait: the next in line gets the room."""
+    """W137; invariant 45 for this wait: the next in line gets the room."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq = alloc(supervisor, flags, max_pending=1)
         trace.queue(wq, "a")
@@ -172,7 +172,7 @@ async def test_cancelled_in_line_leaves_nothing_behind(flags: Flags, trace: Trac
 
 
 async def test_who_waited_for_what_became_pending_otherwise_gets_false(flags: Flags, trace: Trace) -> None:
-    """The answer is that of the moment of queueing; the room goes to the next."""
+    """W136. The answer is that of the moment of queueing; the room goes to the next."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq = alloc(supervisor, flags, max_pending=1)
         other = alloc(supervisor, flags, max_pending=0)
@@ -195,6 +195,7 @@ async def test_who_waited_for_what_became_pending_otherwise_gets_false(flags: Fl
 
 
 async def test_queue_work_wait_is_always_a_checkpoint(flags: Flags, trace: Trace) -> None:
+    """W95."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags, max_pending=1)
         with trio.CancelScope() as scope:
@@ -208,7 +209,7 @@ async def test_queue_work_wait_is_always_a_checkpoint(flags: Flags, trace: Trace
 
 
 async def test_each_is_queued_in_the_context_of_the_call(flags: Flags, trace: Trace) -> None:
-    """Not in that of whoever made the room."""
+    """W137. Not in that of whoever made the room."""
     who = contextvars.ContextVar[str]("who")
     seen: list[str] = []
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
@@ -227,7 +228,7 @@ async def test_each_is_queued_in_the_context_of_the_call(flags: Flags, trace: Tr
 
 @pytest.mark.parametrize("wait", [False, True])
 async def test_the_queues_own_items_are_let_in_beyond_the_limit(flags: Flags, wait: bool) -> None:
-    """Else they would wait for the room that only they can make: from a child task, or in a slot, for ever."""
+    """W138. Else they would wait for the room that only they can make: from a child task, or in a slot, for ever."""
     ran: list[str] = []
 
     async def queue_from(number: int) -> None:
@@ -250,7 +251,7 @@ async def test_the_queues_own_items_are_let_in_beyond_the_limit(flags: Flags, wa
 
 
 async def test_an_item_of_another_queue_is_parked_while_it_waits(flags: Flags, trace: Trace) -> None:
-    """Who waits must not hold what they need: here the only place of the pool."""
+    """W138. Who waits must not hold what they need: here the only place of the pool."""
 
     async def producer() -> None:
         for name in "abcd":
@@ -270,7 +271,7 @@ async def test_an_item_of_another_queue_is_parked_while_it_waits(flags: Flags, t
 
 
 async def test_who_waits_learns_that_the_queue_is_drained(flags: Flags, trace: Trace) -> None:
-    """The error that `queue_work` raises from now on; invariants 51, 52."""
+    """W137. The error that `queue_work` raises from now on; invariants 51, 52."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         for end in ("drain", "destroy"):
             wq = alloc(supervisor, flags, max_pending=1)
@@ -292,7 +293,7 @@ async def test_who_waits_learns_that_the_queue_is_drained(flags: Flags, trace: T
 
 @pytest.mark.parametrize("end", ["in peace", "cancelled", "by an error"])
 async def test_who_waits_learns_that_the_supervisor_is_left(flags: Flags, trace: Trace, end: str) -> None:
-    """Invariant 60: nobody is left waiting."""
+    """W137; invariant 60: nobody is left waiting."""
 
     class MishapError(Exception):
         pass
@@ -317,7 +318,7 @@ async def test_who_waits_learns_that_the_supervisor_is_left(flags: Flags, trace:
 
 
 async def test_an_item_of_another_queue_still_gets_in_while_the_supervisor_is_left(flags: Flags, trace: Trace) -> None:
-    """It is chained queueing then (W2), and its line still moves."""
+    """It is chained queueing then (W3), and its line still moves."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags, max_pending=1)
         producers = alloc(supervisor, flags, max_pending=0)
@@ -354,7 +355,7 @@ async def test_run_waits_for_room_and_takes_its_item_along(flags: Flags, trace: 
 
 
 async def test_a_retry_by_on_error_is_a_queueing_from_outside(flags: Flags, trace: Trace) -> None:
-    """The run is over by then. What it raises goes the way of every error of an `on_error`."""
+    """W138. The run is over by then. What it raises goes the way of every error of an `on_error`."""
     refused: list[str] = []
 
     async def fail() -> None:
@@ -377,7 +378,7 @@ async def test_a_retry_by_on_error_is_a_queueing_from_outside(flags: Flags, trac
 
 
 async def test_a_delayed_item_is_accepted_when_armed_and_taken_when_it_fires(flags: Flags, trace: Trace) -> None:
-    """Its timer is not in the backlog; what was accepted is not lost for want of room."""
+    """W139. Its timer is not in the backlog; what was accepted is not lost for want of room."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq = alloc(supervisor, flags, max_pending=1)
         trace.queue(wq, "a")
@@ -406,6 +407,7 @@ async def test_a_delayed_item_is_accepted_when_armed_and_taken_when_it_fires(fla
 
 
 async def test_a_delayed_item_moved_off_the_queue_makes_room(flags: Flags, trace: Trace) -> None:
+    """W139."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq = alloc(supervisor, flags, max_pending=1)
         trace.queue(wq, "a")
@@ -422,6 +424,7 @@ async def test_a_delayed_item_moved_off_the_queue_makes_room(flags: Flags, trace
 
 
 async def test_a_limit_below_zero_is_refused() -> None:
+    """W6."""
     async with open_supervisor() as supervisor:
         with pytest.raises(ValueError, match="-1"):
             supervisor.alloc_workqueue("test", max_pending=-1)
@@ -432,7 +435,7 @@ async def test_a_limit_below_zero_is_refused() -> None:
 
 
 async def test_a_limit_set_later_holds_for_what_is_pending_already(flags: Flags, trace: Trace) -> None:
-    """And their starts make room."""
+    """W135. And their starts make room."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq = alloc(supervisor, flags, max_pending=0)
         trace.queue(wq, "a b c")
@@ -530,5 +533,6 @@ async def live(flags: Flags, program: list[list[Step]], limit: int) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(program=st.lists(st.lists(steps, min_size=1, max_size=6), min_size=2, max_size=8), limit=st.integers(1, 3))
 def test_the_line_agrees_with_the_model(flags: Flags, program: list[list[Step]], limit: int) -> None:
+    """W136."""
     go: Callable[[], Awaitable[None]] = partial(live, flags, program, limit)
     run_bounded(go)

@@ -74,7 +74,7 @@ async def one_sleeper(trace: Trace, sensor: str, count: int, idle: int) -> None:
 @pytest.mark.parametrize("count", [1, 2, 4])
 @pytest.mark.parametrize("idle", [0, 3])
 def test_a_sleep_under_a_cancelled_scope_starts_nothing_early(sensor: str, count: int, idle: int) -> None:
-    """Invariant 25 and the prototype's 4.6, also for one such sleep after the other."""
+    """W50; invariant 25 and the prototype's 4.6, also for one such sleep after the other."""
     expected = ("sleeper starts", "sleeper is back", "sleeper ends", "next")
     assert outcomes_of(one_sleeper, sensor, count, idle) == {expected: RUNS}
 
@@ -104,7 +104,7 @@ async def two_woken_at_once(trace: Trace, sensor: str) -> None:
 
 @pytest.mark.parametrize("sensor", SENSORS)
 def test_nobody_else_who_arrives_meanwhile_starts_it_either(sensor: str) -> None:
-    """All who are woken hesitate, not only the first."""
+    """W50. All who are woken hesitate, not only the first."""
     assert outcomes_of(two_woken_at_once, sensor) == {("sleeper starts", "sleeper is back", "next"): RUNS}
 
 
@@ -143,12 +143,12 @@ async def beside_one_that_ends(trace: Trace, sensor: str) -> None:
 
 @pytest.mark.parametrize("sensor", SENSORS)
 def test_one_that_goes_on_working_does_not_start_it_either(sensor: str) -> None:
-    """Invariant 22: it is not alone."""
+    """W49; invariant 22: it is not alone."""
     assert outcomes_of(beside_one_that_ends, sensor) == {("sleeper is back", "next"): RUNS}
 
 
 async def test_what_cannot_be_cancelled_does_sleep_under_a_cancelled_scope(open_bound: Open) -> None:
-    """Invariant 23: hesitating is not refusing: the next item starts."""
+    """W50; invariant 23: hesitating is not refusing: the next item starts."""
     waiting: list[trio.lowlevel.Task] = []
 
     async def body() -> None:

@@ -47,7 +47,7 @@ FAILURES = [fail, fail_at_once, fail_later, park_and_fail]
 async def test_an_item_that_fails_leaves_the_counts_right(
     open_bound: Open, trace: Trace, body: Callable[[], Awaitable[None] | None]
 ) -> None:
-    """Invariants 26 and 59: nr_running too; its worker survives and goes on."""
+    """W53, W106; invariants 26 and 59: nr_running too; its worker survives and goes on."""
     errors = Errors()
     async with open_bound() as supervisor:
         wq = alloc_bound(supervisor, max_active=1, on_error=errors)
@@ -67,7 +67,7 @@ async def test_an_item_that_fails_leaves_the_counts_right(
 async def test_by_default_an_error_ends_the_supervisor_with_one_flat_group(
     open_bound: Open, body: Callable[[], Awaitable[None] | None]
 ) -> None:
-    """Invariant 59."""
+    """W107; invariant 59."""
     with pytest.RaisesGroup(MishapError):
         async with open_bound(2) as supervisor:
             alloc_bound(supervisor).queue_work_on(1, Work(body))
@@ -76,7 +76,7 @@ async def test_by_default_an_error_ends_the_supervisor_with_one_flat_group(
 
 @pytest.mark.parametrize("where", ["asleep", "awake", "parked", "by itself"])
 async def test_an_interrupted_item_leaves_the_counts_right(open_bound: Open, trace: Trace, where: str) -> None:
-    """Invariants 26 and 59: and the next one starts."""
+    """W53; invariants 26 and 59: and the next one starts."""
 
     async def body() -> None:
         if where == "by itself":
@@ -107,7 +107,7 @@ async def test_an_interrupted_item_leaves_the_counts_right(open_bound: Open, tra
 
 
 async def test_an_item_that_cancels_itself_runs_on(open_bound: Open, trace: Trace) -> None:
-    """Invariants 46 and 50: it withdraws what it has queued, and whoever waits for that is released."""
+    """W88; invariants 46 and 50: it withdraws what it has queued, and whoever waits for that is released."""
     runs = 0
 
     async def body() -> None:
@@ -131,7 +131,7 @@ async def test_an_item_that_cancels_itself_runs_on(open_bound: Open, trace: Trac
 
 
 async def test_flushers_of_an_item_that_is_cancelled_are_released(open_bound: Open, trace: Trace) -> None:
-    """Invariant 50: while it waits behind a running item."""
+    """W89; invariant 50: while it waits behind a running item."""
     stop = False
 
     async def spin() -> None:
@@ -152,7 +152,7 @@ async def test_flushers_of_an_item_that_is_cancelled_are_released(open_bound: Op
 
 
 async def test_drain_accepts_chains_and_refuses_the_rest(open_bound: Open, trace: Trace) -> None:
-    """Invariant 51."""
+    """W86; invariant 51."""
     runs = 0
 
     async def body(left: int) -> None:
@@ -180,7 +180,7 @@ async def test_drain_accepts_chains_and_refuses_the_rest(open_bound: Open, trace
 
 
 async def test_destroy_finishes_all_and_then_refuses(open_bound: Open, trace: Trace) -> None:
-    """Invariant 52."""
+    """W87; invariant 52."""
     async with open_bound() as supervisor:
         wq, other = alloc_bound(supervisor, max_active=1), alloc_bound(supervisor, "other")
         trace.queue(wq, "a b c")

@@ -44,7 +44,7 @@ class Spinner:
 
 
 async def test_nothing_starts_while_an_item_runs(open_bound: Open, trace: Trace) -> None:
-    """Invariant 22: not while it yields; each start in its turn as the one before falls asleep."""
+    """W49; invariant 22: not while it yields; each start in its turn as the one before falls asleep."""
     spinner = Spinner()
     async with open_bound() as supervisor:
         wq = alloc_bound(supervisor)
@@ -60,7 +60,7 @@ async def test_nothing_starts_while_an_item_runs(open_bound: Open, trace: Trace)
 
 
 async def test_an_item_queued_beside_a_running_one_wakes_nobody(open_bound: Open, trace: Trace) -> None:
-    """Invariant 22: need_more_worker is asked before waking, not only after."""
+    """W49; invariant 22: need_more_worker is asked before waking, not only after."""
     spinner = Spinner()
     async with open_bound() as supervisor:
         wq = alloc_bound(supervisor)
@@ -76,7 +76,7 @@ async def test_an_item_queued_beside_a_running_one_wakes_nobody(open_bound: Open
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_at_each_start_the_others_sleep(open_bound: Open, seed: int) -> None:
-    """Invariants 22 and 23: with no sleeper awake at the time, a start finds its item the only one that runs."""
+    """W49; invariants 22 and 23: with no sleeper awake at the time, a start finds its item the only one that runs."""
     rng = random.Random(seed)
     awake: set[int] = set()
     overshoots = started = 0
@@ -114,7 +114,7 @@ async def test_at_each_start_the_others_sleep(open_bound: Open, seed: int) -> No
 
 
 async def test_a_block_with_work_pending_wakes_exactly_one(open_bound: Open, trace: Trace) -> None:
-    """Invariant 24: one wake-up and one CMW, on the queue of the item that fell asleep."""
+    """W51; invariant 24: one wake-up and one CMW, on the queue of the item that fell asleep."""
     async with open_bound() as supervisor:
         wq, other = alloc_bound(supervisor), alloc_bound(supervisor, "other")
         spinner = Spinner()
@@ -141,7 +141,7 @@ async def test_a_block_with_work_pending_wakes_exactly_one(open_bound: Open, tra
 
 
 async def test_a_block_with_nothing_pending_wakes_nobody(open_bound: Open, trace: Trace) -> None:
-    """Invariant 24."""
+    """W51; invariant 24."""
     async with open_bound() as supervisor:
         wq = alloc_bound(supervisor)
         for name in "abc":
@@ -186,7 +186,10 @@ YIELDS = [yield_once, sleep_zero, wait_for_a_set_event, take_a_free_lock, leave_
 
 @pytest.mark.parametrize("wait", YIELDS)
 async def test_a_mere_yield_starts_nothing(open_bound: Open, trace: Trace, wait: Callable[[], Awaitable[None]]) -> None:
-    """Invariant 25: a checkpoint is to the loop what preemption is to the kernel: it does not make anybody sleep."""
+    """Invariant 25: a checkpoint is to the loop what preemption is to the kernel: it does not make anybody sleep.
+
+    W50.
+    """
 
     async def body() -> None:
         for _ in range(20):
@@ -252,7 +255,7 @@ class Blocks:
 @pytest.mark.parametrize("sensor", SENSORS)
 @pytest.mark.parametrize("kind", ["sleep", "wait", "thread", "nursery", "taken_lock", "channel"])
 def test_a_real_block_lets_the_next_item_start(kind: str, sensor: str) -> None:
-    """Invariant 25: whatever it waits for."""
+    """W50; invariant 25: whatever it waits for."""
     clock = MockClock()  # no autojump: it would not know of the thread
 
     async def main() -> None:
@@ -279,7 +282,7 @@ def test_a_real_block_lets_the_next_item_start(kind: str, sensor: str) -> None:
 async def test_blocking_items_need_one_worker_more_than_there_are_items(
     open_bound: Open, trace: Trace, count: int
 ) -> None:
-    """Invariant 30: N items blocked at once on a fresh pool: N + 1 workers, one of them in reserve."""
+    """W43; invariant 30: N items blocked at once on a fresh pool: N + 1 workers, one of them in reserve."""
     async with open_bound() as supervisor:
         wq = alloc_bound(supervisor)
         trace.queue(wq, " ".join(names_of(count)))
@@ -295,7 +298,7 @@ async def test_blocking_items_need_one_worker_more_than_there_are_items(
 
 
 async def test_a_worker_that_starts_has_another_in_reserve(open_bound: Open) -> None:
-    """Invariant 29: idle, or on its way."""
+    """W43; invariant 29: idle, or on its way."""
     rng = random.Random(29)
 
     async def body() -> None:
@@ -311,7 +314,7 @@ async def test_a_worker_that_starts_has_another_in_reserve(open_bound: Open) -> 
 
 
 async def test_nr_running_counts_the_items_that_are_awake(open_bound: Open, trace: Trace) -> None:
-    """Invariant 26 and 27: at every event, between items, and 0 when all are idle."""
+    """W53; invariant 26 and 27: at every event, between items, and 0 when all are idle."""
     seen: list[int] = []
 
     def look() -> None:
@@ -345,7 +348,10 @@ async def test_nr_running_counts_the_items_that_are_awake(open_bound: Open, trac
 
 
 async def test_woken_sleepers_may_run_together_and_shrink_back(open_bound: Open) -> None:
-    """Invariant 22's exception: the first of them to end goes idle, though work waits; the second goes on alone."""
+    """Invariant 22's exception: the first of them to end goes idle, though work waits; the second goes on alone.
+
+    W52.
+    """
     events: list[str] = []
     gates = {name: trio.Event() for name in "abcd"}
     yielding = dict.fromkeys("abcd", True)

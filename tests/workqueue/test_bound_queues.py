@@ -18,7 +18,7 @@ async def turns(count: int = 10) -> None:
 
 @pytest.mark.parametrize("max_active", [1, 2, 7])
 async def test_nr_active_never_exceeds_max_active(open_bound: Open, max_active: int) -> None:
-    """Invariant 10: per pwq; all slots are used."""
+    """W28; invariant 10: per pwq; all slots are used."""
     running, most = [0, 0], [0, 0]
 
     async def body(cpu: int, naps: int) -> None:
@@ -39,7 +39,7 @@ async def test_nr_active_never_exceeds_max_active(open_bound: Open, max_active: 
 
 
 async def test_no_slot_is_free_while_an_item_is_inactive(open_bound: Open) -> None:
-    """Invariants 10 and 12: at any moment somebody looks, while limits change and items are cancelled."""
+    """W30; invariants 10 and 12: at any moment somebody looks, while limits change and items are cancelled."""
     rng = random.Random(12)
     looks = 0
 
@@ -74,7 +74,7 @@ async def test_no_slot_is_free_while_an_item_is_inactive(open_bound: Open) -> No
 
 
 async def test_items_start_in_queue_order_minus_the_cancelled(open_bound: Open, trace: Trace) -> None:
-    """Invariant 13: through the inactive line and the worklist."""
+    """W32; invariant 13: through the inactive line and the worklist."""
     async with open_bound() as supervisor:
         wq = alloc_bound(supervisor, max_active=3)
         works = trace.queue(wq, "a b c d e f g h")
@@ -89,7 +89,7 @@ async def test_items_start_in_queue_order_minus_the_cancelled(open_bound: Open, 
 
 
 async def test_a_newcomer_never_overtakes_an_inactive_item(open_bound: Open, trace: Trace) -> None:
-    """Invariant 14: not even right after max_active was raised, in the same stretch."""
+    """W33; invariant 14: not even right after max_active was raised, in the same stretch."""
     async with open_bound() as supervisor:
         wq = alloc_bound(supervisor, max_active=1)
         trace.queue(wq, "a b c")
@@ -107,7 +107,7 @@ async def test_a_newcomer_never_overtakes_an_inactive_item(open_bound: Open, tra
 
 
 async def test_max_active_1_is_fifo_per_cpu_and_cpus_overlap(open_bound: Open) -> None:
-    """Invariant 17."""
+    """W29; invariant 17."""
     running: list[set[int]] = [set(), set()]
     starts: list[list[int]] = [[], []]
     overlaps = 0
@@ -131,7 +131,7 @@ async def test_max_active_1_is_fifo_per_cpu_and_cpus_overlap(open_bound: Open) -
 
 
 async def test_each_cpu_manages_its_own_concurrency(open_bound: Open, trace: Trace) -> None:
-    """Invariant 22 is per pool: what runs on one CPU holds up nobody on another."""
+    """W54; invariant 22 is per pool: what runs on one CPU holds up nobody on another."""
     stop = False
 
     async def spin() -> None:
@@ -153,7 +153,7 @@ async def test_each_cpu_manages_its_own_concurrency(open_bound: Open, trace: Tra
 
 
 async def test_items_queue_to_their_own_cpu(open_bound: Open, trace: Trace) -> None:
-    """From inside an item, and from what it starts; from outside CPUs take turns; queue_work_on chooses."""
+    """W18. From inside an item, and from what it starts; from outside CPUs take turns; queue_work_on chooses."""
     async with open_bound(3) as supervisor:
         one, two, unbound = alloc_bound(supervisor, "one"), alloc_bound(supervisor, "two"), alloc(supervisor)
 
@@ -184,7 +184,7 @@ async def test_items_queue_to_their_own_cpu(open_bound: Open, trace: Trace) -> N
 
 
 async def test_bound_and_unbound_queues_do_not_gate_one_another(open_bound: Open, trace: Trace) -> None:
-    """Pools of their own: a running item of one kind holds up none of the other, nor does a full pool."""
+    """W54. Pools of their own: a running item of one kind holds up none of the other, nor does a full pool."""
     stop = False
 
     async def spin() -> None:
@@ -214,7 +214,7 @@ async def test_bound_and_unbound_queues_do_not_gate_one_another(open_bound: Open
 
 
 async def test_queues_share_the_bound_pool_in_one_line(open_bound: Open, trace: Trace) -> None:
-    """Invariant 38 as far as it exists here: one worklist, FIFO over all bound queues."""
+    """W37; invariant 38 as far as it exists here: one worklist, FIFO over all bound queues."""
     async with open_bound() as supervisor:
         one, two = alloc_bound(supervisor, "one"), alloc_bound(supervisor, "two")
         for number in range(10):
@@ -226,6 +226,7 @@ async def test_queues_share_the_bound_pool_in_one_line(open_bound: Open, trace: 
 
 
 async def test_sync_functions_run_one_after_the_other(open_bound: Open, trace: Trace) -> None:
+    """W49."""
     async with open_bound() as supervisor:
         wq = alloc_bound(supervisor, max_active=2)
         for number in range(10):

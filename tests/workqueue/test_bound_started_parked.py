@@ -39,7 +39,7 @@ async def test_it_starts_past_line_slots_capacity_and_running_items(open_bound: 
 
 
 async def test_one_that_does_not_sleep_holds_up_new_items(open_bound: Open, trace: Trace) -> None:
-    """Invariant 22: it bypasses the gate, and it is one of those who run."""
+    """W49; invariant 22: it bypasses the gate, and it is one of those who run."""
     async with open_bound() as supervisor:
         wq = alloc_bound(supervisor)
 
@@ -105,7 +105,7 @@ async def test_cancelled_before_the_pool_has_begun_it_is_discarded(open_bound: O
 
 
 async def test_the_worker_of_a_withdrawn_one_takes_what_waits(open_bound: Open, trace: Trace) -> None:
-    """Invariant 23: it was on its way, so nobody else was woken for the item behind it."""
+    """W42; invariant 23: it was on its way, so nobody else was woken for the item behind it."""
     async with open_bound() as supervisor:
         wq = alloc_bound(supervisor)
         await wait_all_tasks_blocked()

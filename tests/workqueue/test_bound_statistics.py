@@ -12,7 +12,7 @@ from tests.workqueue.conftest import Errors, Open, Trace, alloc, alloc_bound, as
 
 @pytest.mark.parametrize("seed", range(10))
 async def test_the_counters_add_up_at_any_moment(open_bound: Open, seed: int) -> None:
-    """Invariants 24, 26, 27 and 62."""
+    """W48, W161; invariants 24, 26, 27 and 62."""
     rng = random.Random(seed)
     accepted = starts = ends = most_wakeups = 0
 
@@ -66,7 +66,7 @@ async def test_the_counters_add_up_at_any_moment(open_bound: Open, seed: int) ->
 
 
 async def test_at_capacity_nothing_starts_and_a_counter_says_so(open_bound: Open, trace: Trace) -> None:
-    """Whether the place was looked for when an item came or when one fell asleep."""
+    """W36. Whether the place was looked for when an item came or when one fell asleep."""
     async with open_bound(capacity=2) as supervisor:
         wq = alloc_bound(supervisor)
         trace.queue(wq, "a b c d e")
@@ -88,6 +88,7 @@ async def test_at_capacity_nothing_starts_and_a_counter_says_so(open_bound: Open
 
 
 async def test_a_pool_below_capacity_counts_no_waiting_start(open_bound: Open, trace: Trace) -> None:
+    """W36."""
     async with open_bound(capacity=3) as supervisor:
         trace.queue(alloc_bound(supervisor), "a b c")
         await wait_all_tasks_blocked()
@@ -97,7 +98,7 @@ async def test_a_pool_below_capacity_counts_no_waiting_start(open_bound: Open, t
 
 @pytest.mark.parametrize("capacity", [1, 2, 5])
 async def test_capacity_is_never_exceeded_and_always_used(open_bound: Open, capacity: int) -> None:
-    """Invariant 23 at capacity: with all asleep, a place that is free is taken at once."""
+    """W36, W42; invariant 23 at capacity: with all asleep, a place that is free is taken at once."""
     running = most = 0
 
     async def body(naps: int) -> None:
@@ -121,7 +122,7 @@ async def test_capacity_is_never_exceeded_and_always_used(open_bound: Open, capa
 
 
 async def test_bound_pools_come_with_the_first_bound_queue(open_bound: Open, trace: Trace) -> None:
-    """And stand behind the unbound ones."""
+    """W54. And stand behind the unbound ones."""
     async with open_bound(2) as supervisor:
         alloc(supervisor)
         assert [pool.bound for pool in supervisor.statistics().pools] == [False, False]
@@ -142,7 +143,7 @@ async def test_bound_pools_come_with_the_first_bound_queue(open_bound: Open, tra
 
 
 async def test_looking_at_everything_changes_nothing(open_bound: Open) -> None:
-    """repr and statistics are safe at any moment."""
+    """W163. repr and statistics are safe at any moment."""
 
     def look() -> None:
         first = [(repr(thing), thing.statistics()) for thing in (supervisor, wq, work)]

@@ -46,7 +46,7 @@ def gates_of(names: list[str]) -> list[str]:
 
 @pytest.mark.parametrize("when", range(5))
 async def test_leaving_waits_for_everything_accepted(open_bound: Open, trace: Trace, when: int) -> None:
-    """Whether the pools that were made for it have begun or not."""
+    """W3. Whether the pools that were made for it have begun or not."""
     tasks = living_tasks()
     async with open_bound(2) as supervisor:
         wq = alloc_bound(supervisor, max_active=2)
@@ -61,7 +61,7 @@ async def test_leaving_waits_for_everything_accepted(open_bound: Open, trace: Tr
 
 @pytest.mark.parametrize("when", range(5))
 async def test_leaving_with_nothing_queued(open_bound: Open, when: int) -> None:
-    """Invariant 60 for an orderly end: the pools may not even have begun; no task, no deadline stays."""
+    """W1; invariant 60 for an orderly end: the pools may not even have begun; no task, no deadline stays."""
     tasks, deadline = living_tasks(), trio.lowlevel.current_statistics().seconds_to_next_deadline
     async with open_bound(3) as supervisor:
         wq = alloc_bound(supervisor)
@@ -76,7 +76,7 @@ async def test_leaving_with_nothing_queued(open_bound: Open, when: int) -> None:
 @pytest.mark.parametrize("how", ["cancelled", "error"])
 @pytest.mark.parametrize("when", range(12))
 async def test_ended_by_force_at_any_moment(open_bound: Open, trace: Trace, when: int, how: str) -> None:
-    """Invariant 60: each item has started or is discarded, once; the books are at zero, no task is left."""
+    """W1; invariant 60: each item has started or is discarded, once; the books are at zero, no task is left."""
     tasks = living_tasks()
     supervisor, wq, names = None, None, []
     with trio.CancelScope() as scope:
@@ -100,7 +100,7 @@ async def test_ended_by_force_at_any_moment(open_bound: Open, trace: Trace, when
 
 @pytest.mark.parametrize("seed", range(30))
 async def test_cancelled_at_a_random_moment(open_bound: Open, trace: Trace, seed: int) -> None:
-    """Invariant 60, with items that yield, sleep, park and queue each other."""
+    """W5; invariant 60, with items that yield, sleep, park and queue each other."""
     rng = random.Random(seed)
     accepted = starts = discards = 0
 
@@ -142,7 +142,7 @@ async def test_cancelled_at_a_random_moment(open_bound: Open, trace: Trace, seed
 
 
 async def test_waiters_are_woken_when_it_is_cancelled(open_bound: Open, trace: Trace) -> None:
-    """Invariant 60: with a return or an error."""
+    """W5; invariant 60: with a return or an error."""
     woken: list[str] = []
 
     async def wait(name: str) -> None:
@@ -195,6 +195,7 @@ async def test_a_bound_queue_allocated_while_it_is_being_cancelled(open_bound: O
 
 
 async def test_a_left_supervisor_makes_no_bound_queue(open_bound: Open) -> None:
+    """W3."""
     async with open_bound() as supervisor:
         wq = alloc_bound(supervisor)
     with pytest.raises(SupervisorClosedError):
@@ -209,7 +210,7 @@ async def test_a_left_supervisor_makes_no_bound_queue(open_bound: Open) -> None:
 
 
 async def test_cancelling_waits_for_cleanup_of_items(open_bound: Open, trace: Trace) -> None:
-    """Invariant 60: a shield with a deadline is respected, and nr_running is right to the end."""
+    """W1; invariant 60: a shield with a deadline is respected, and nr_running is right to the end."""
 
     async def body(in_park: bool) -> None:
         try:
@@ -238,7 +239,7 @@ async def test_cancelling_waits_for_cleanup_of_items(open_bound: Open, trace: Tr
 async def test_two_supervisors_do_not_count_each_others_workers(
     open_bound: Open, trace: Trace, same_item_kind: bool
 ) -> None:
-    """Invariant 26: side by side, with sensors of their own."""
+    """W2; invariant 26: side by side, with sensors of their own."""
     async with open_bound() as one, open_bound() as two:
         first, second = alloc_bound(one), alloc_bound(two)
         for _ in range(3):
@@ -257,7 +258,7 @@ async def test_two_supervisors_do_not_count_each_others_workers(
 
 
 async def test_a_supervisor_inside_an_item(open_bound: Open, trace: Trace) -> None:
-    """Its workers are awake or asleep by themselves, whatever the item that opened it does."""
+    """W2. Its workers are awake or asleep by themselves, whatever the item that opened it does."""
 
     async def body() -> None:
         async with open_bound() as inner:

@@ -17,7 +17,7 @@ def names_of(count: int, prefix: str = "") -> list[str]:
 
 
 async def test_the_most_recently_idled_worker_is_woken_first(open_bound: Open, trace: Trace) -> None:
-    """Invariant 31: last in, first out."""
+    """W44; invariant 31: last in, first out."""
     tasks: dict[str, trio.lowlevel.Task] = {}
 
     async def body(name: str) -> None:
@@ -77,7 +77,7 @@ def meter() -> Meter:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_a_burst_of_items_that_never_block_needs_one_worker(open_bound: Open, meter: Meter, kind: str) -> None:
-    """Invariants 22 and 30; it yields after 64 items, and no other starts meanwhile."""
+    """W43; invariants 22 and 30; it yields after 64 items, and no other starts meanwhile."""
 
     async def run() -> None:
         meter.run()
@@ -95,7 +95,7 @@ async def test_a_burst_of_items_that_never_block_needs_one_worker(open_bound: Op
 
 
 async def test_a_burst_of_items_that_yield_needs_one_worker(open_bound: Open, meter: Meter) -> None:
-    """Invariants 22 and 25."""
+    """W43; invariants 22 and 25."""
 
     async def run() -> None:
         meter.run()
@@ -112,7 +112,7 @@ async def test_a_burst_of_items_that_yield_needs_one_worker(open_bound: Open, me
 
 
 async def test_a_worker_yields_after_a_millisecond(open_bound: Open, meter: Meter, autojump_clock: MockClock) -> None:
-    """Nobody else is stopped, and nobody else of the pool starts."""
+    """W47. Nobody else is stopped, and nobody else of the pool starts."""
 
     def burn() -> None:
         autojump_clock.jump(0.0004)
@@ -131,7 +131,7 @@ async def test_a_worker_yields_after_a_millisecond(open_bound: Open, meter: Mete
 async def test_an_item_that_requeues_itself_for_ever_stops_nobody(
     open_bound: Open, trace: Trace, max_active: int
 ) -> None:
-    """Neither tasks outside, nor items behind it, nor other queues of its pool."""
+    """W47. Neither tasks outside, nor items behind it, nor other queues of its pool."""
     stop = False
 
     def body() -> None:
@@ -158,7 +158,7 @@ async def test_an_item_that_requeues_itself_for_ever_stops_nobody(
 
 
 async def test_an_item_queued_again_while_it_runs_lands_on_the_same_worker(open_bound: Open, trace: Trace) -> None:
-    """Invariants 4 and 6: after its end, on its pool, by the worker that ran it."""
+    """W13, W16; invariants 4 and 6: after its end, on its pool, by the worker that ran it."""
     tasks: list[trio.lowlevel.Task] = []
     cpus: list[int] = []
 
@@ -186,7 +186,7 @@ async def test_an_item_queued_again_while_it_runs_lands_on_the_same_worker(open_
 
 
 async def test_idle_workers_are_culled_down_to_two_after_the_timeout(open_bound: Open, trace: Trace) -> None:
-    """Invariant 32: not before, not below two."""
+    """W45; invariant 32: not before, not below two."""
     async with open_bound(idle_timeout=IDLE_TIMEOUT) as supervisor:
         wq = alloc_bound(supervisor)
         trace.queue(wq, " ".join(names_of(20)))
@@ -203,7 +203,7 @@ async def test_idle_workers_are_culled_down_to_two_after_the_timeout(open_bound:
 
 
 async def test_the_longest_idle_are_culled_first(open_bound: Open, trace: Trace) -> None:
-    """Invariant 32: who idled last is still there."""
+    """W45; invariant 32: who idled last is still there."""
     tasks: dict[str, trio.lowlevel.Task] = {}
 
     async def body(name: str) -> None:
@@ -228,7 +228,10 @@ async def test_the_longest_idle_are_culled_first(open_bound: Open, trace: Trace)
 
 @pytest.mark.parametrize(("busy", "tolerated"), [(0, 2), (1, 2), (4, 2), (5, 3), (9, 4)])
 async def test_busy_workers_excuse_idle_ones(open_bound: Open, trace: Trace, busy: int, tolerated: int) -> None:
-    """Invariant 33: k idle are tolerated while k <= 2 or (k - 2) * 4 < busy; a busy one, asleep, is never culled."""
+    """Invariant 33: k idle are tolerated while k <= 2 or (k - 2) * 4 < busy; a busy one, asleep, is never culled.
+
+    W45, W46.
+    """
     async with open_bound(idle_timeout=IDLE_TIMEOUT) as supervisor:
         wq = alloc_bound(supervisor)
         stay, leave = names_of(busy, "stay"), names_of(15, "leave")
@@ -248,7 +251,7 @@ async def test_busy_workers_excuse_idle_ones(open_bound: Open, trace: Trace, bus
 async def test_a_cull_loses_no_item_queued_at_that_instant(
     open_bound: Open, trace: Trace, offset: float, rounds: int
 ) -> None:
-    """Invariant 34: whichever worker is on its way out, all items start."""
+    """W46; invariant 34: whichever worker is on its way out, all items start."""
     async with open_bound(idle_timeout=IDLE_TIMEOUT) as supervisor:
         wq = alloc_bound(supervisor)
         trace.queue(wq, " ".join(names_of(10)))

@@ -10,7 +10,7 @@ from tests.workqueue.conftest import Trace, alloc, assert_at_zero
 
 
 async def test_cancel_removes_a_pending_item_and_says_so(trace: Trace) -> None:
-    """Invariant 46: True iff it was pending; it does not start from that queueing."""
+    """W88; invariant 46: True iff it was pending; it does not start from that queueing."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         works = trace.queue(wq, "a b")
@@ -26,7 +26,7 @@ async def test_cancel_removes_a_pending_item_and_says_so(trace: Trace) -> None:
 
 
 async def test_a_cancelled_item_can_be_queued_again(trace: Trace) -> None:
-    """Invariant 46."""
+    """W88; invariant 46."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.queue(wq, "a")["a"]
@@ -38,7 +38,7 @@ async def test_a_cancelled_item_can_be_queued_again(trace: Trace) -> None:
 
 
 async def test_cancel_does_not_touch_a_running_instance(trace: Trace) -> None:
-    """Invariant 46: not running alone, not running and pending."""
+    """W88; invariant 46: not running alone, not running and pending."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.queue(wq, "a")["a"]
@@ -55,7 +55,7 @@ async def test_cancel_does_not_touch_a_running_instance(trace: Trace) -> None:
 
 
 async def test_cancel_works_from_inside_the_item() -> None:
-    """Invariant 46: it takes back its own requeue."""
+    """W88; invariant 46: it takes back its own requeue."""
     outcomes: list[bool] = []
 
     async def body() -> None:
@@ -90,7 +90,7 @@ async def test_cancel_of_a_waiting_requeue_leaves_the_run_its_slot(trace: Trace)
 
 
 async def test_cancel_sync_waits_for_the_running_instance(trace: Trace) -> None:
-    """Invariant 47: neither pending nor running at return; True iff it was pending."""
+    """W90; invariant 47: neither pending nor running at return; True iff it was pending."""
 
     async def open_later() -> None:
         await trio.sleep(5)
@@ -116,7 +116,7 @@ async def test_cancel_sync_waits_for_the_running_instance(trace: Trace) -> None:
 
 
 async def test_cancel_sync_takes_the_pending_requeue_and_waits_for_the_run(trace: Trace) -> None:
-    """Invariant 47."""
+    """W90; invariant 47."""
     outcomes: list[bool] = []
 
     async def cancel() -> None:
@@ -140,7 +140,7 @@ async def test_cancel_sync_takes_the_pending_requeue_and_waits_for_the_run(trace
 
 
 async def test_queueing_during_cancel_sync_returns_false_and_works_afterwards(trace: Trace) -> None:
-    """Invariant 47: the item is disabled while somebody waits; overlapping waits nest."""
+    """W9, W91; invariant 47: the item is disabled while somebody waits; overlapping waits nest."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.queue(wq, "a")["a"]
@@ -161,7 +161,7 @@ async def test_queueing_during_cancel_sync_returns_false_and_works_afterwards(tr
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_cancel_sync_stops_an_item_that_requeues_itself(kind: str) -> None:
-    """Invariant 47."""
+    """W91; invariant 47."""
     runs = 0
     refused = 0
 
@@ -193,7 +193,7 @@ async def test_cancel_sync_stops_an_item_that_requeues_itself(kind: str) -> None
 
 
 async def test_a_cancelled_cancel_sync_enables_the_item_again(trace: Trace) -> None:
-    """Invariant 47 with 45: who gives up waiting leaves nothing behind."""
+    """W94; invariant 47 with 45: who gives up waiting leaves nothing behind."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.queue(wq, "a")["a"]
@@ -209,7 +209,7 @@ async def test_a_cancelled_cancel_sync_enables_the_item_again(trace: Trace) -> N
 
 
 async def test_cancel_sync_with_interrupt_cancels_the_run(trace: Trace) -> None:
-    """Invariant 47: the run is told to end, and waited for."""
+    """W90; invariant 47: the run is told to end, and waited for."""
     cleaned = False
 
     async def body() -> None:
@@ -236,6 +236,7 @@ async def test_cancel_sync_with_interrupt_cancels_the_run(trace: Trace) -> None:
 
 
 async def test_cancel_sync_without_interrupt_lets_the_run_finish(trace: Trace) -> None:
+    """W90."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.queue(wq, "a")["a"]
@@ -263,7 +264,7 @@ async def test_cancel_sync_waits_for_a_parked_run(trace: Trace) -> None:
 
 
 async def test_an_item_may_sync_cancel_one_behind_it(trace: Trace) -> None:
-    """Invariant 58 has no false positive: cancel_sync never waits for a pending item."""
+    """W90; invariant 58 has no false positive: cancel_sync never waits for a pending item."""
     outcomes: list[bool] = []
 
     async def body() -> None:
@@ -281,6 +282,7 @@ async def test_an_item_may_sync_cancel_one_behind_it(trace: Trace) -> None:
 @pytest.mark.parametrize("how", ["cancel", "cancel_sync"])
 @pytest.mark.parametrize("place", ["active", "inactive", "requeue", "parked start"])
 async def test_on_discard_is_called_once_for_a_queueing_that_never_runs(trace: Trace, how: str, place: str) -> None:
+    """W11."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=2 if place == "active" else 1)
         works = trace.queue(wq, "a")
@@ -306,6 +308,7 @@ async def test_on_discard_is_called_once_for_a_queueing_that_never_runs(trace: T
 
 
 async def test_on_discard_is_not_called_for_what_runs_or_is_refused(trace: Trace) -> None:
+    """W11."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.queue(wq, "a")["a"]
@@ -318,6 +321,7 @@ async def test_on_discard_is_not_called_for_what_runs_or_is_refused(trace: Trace
 
 
 async def test_the_item_is_idle_when_on_discard_is_called(trace: Trace) -> None:
+    """W12."""
     seen: list[bool] = []
 
     def discard(*_: object) -> None:

@@ -14,6 +14,7 @@ colour: ContextVar[str] = ContextVar("colour", default="none")
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_a_run_sees_the_context_of_its_queueing(kind: str) -> None:
+    """W122."""
     seen: list[str] = []
 
     def body() -> None:
@@ -36,6 +37,7 @@ async def test_a_run_sees_the_context_of_its_queueing(kind: str) -> None:
 
 
 async def test_a_requeue_during_the_run_carries_its_own_context() -> None:
+    """W122."""
     seen: list[str] = []
 
     async def body() -> None:
@@ -55,7 +57,7 @@ async def test_a_requeue_during_the_run_carries_its_own_context() -> None:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_nothing_set_in_one_item_is_seen_by_the_next(kind: str) -> None:
-    """Whether it was set at the first step, after a wait, or while parked; same worker or not."""
+    """W122. Whether it was set at the first step, after a wait, or while parked; same worker or not."""
     seen: list[str] = []
 
     def body() -> None:
@@ -79,6 +81,7 @@ async def test_nothing_set_in_one_item_is_seen_by_the_next(kind: str) -> None:
 
 
 async def test_an_item_keeps_its_own_context_over_its_steps() -> None:
+    """W122."""
     seen: list[str] = []
 
     async def child() -> None:
@@ -100,6 +103,8 @@ async def test_an_item_keeps_its_own_context_over_its_steps() -> None:
 
 
 async def test_run_uses_the_context_of_its_caller() -> None:
+    """W122."""
+
     async def body() -> str:
         before = colour.get()
         colour.set("spilt")
@@ -112,6 +117,7 @@ async def test_run_uses_the_context_of_its_caller() -> None:
 
 
 async def test_current_work_is_the_item_in_its_task_and_its_child_tasks() -> None:
+    """W123."""
     seen: list[tuple[str, Work | None]] = []
 
     async def grandchild() -> None:
@@ -148,6 +154,7 @@ async def test_current_work_is_the_item_in_its_task_and_its_child_tasks() -> Non
 
 
 async def test_current_work_follows_the_worker_from_item_to_item() -> None:
+    """W123."""
     seen: list[Work | None] = []
 
     def body() -> None:

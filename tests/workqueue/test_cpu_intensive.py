@@ -35,7 +35,7 @@ class Spinners:
 
 
 async def test_an_intensive_item_holds_up_nobody(open_bound: Open, trace: Trace) -> None:
-    """Invariant 35: others start beside it, of its own queue and of any."""
+    """W65; invariant 35: others start beside it, of its own queue and of any."""
     spinners = Spinners()
     async with open_bound() as supervisor:
         wq, other = alloc_intensive(supervisor), alloc_bound(supervisor)
@@ -55,7 +55,7 @@ async def test_an_intensive_item_holds_up_nobody(open_bound: Open, trace: Trace)
 
 
 async def test_its_own_start_waits_like_any_other(open_bound: Open, trace: Trace) -> None:
-    """Invariant 35: for those that count."""
+    """W65; invariant 35: for those that count."""
     spinners = Spinners()
     async with open_bound() as supervisor:
         wq, other = alloc_intensive(supervisor), alloc_bound(supervisor)
@@ -70,7 +70,7 @@ async def test_its_own_start_waits_like_any_other(open_bound: Open, trace: Trace
 
 
 async def test_after_its_end_its_worker_counts_again(open_bound: Open, trace: Trace) -> None:
-    """Invariant 26: the same worker goes on with an ordinary item, which holds up others."""
+    """W65; invariant 26: the same worker goes on with an ordinary item, which holds up others."""
     spinners = Spinners()
     async with open_bound() as supervisor:
         wq, other = alloc_intensive(supervisor), alloc_bound(supervisor)
@@ -86,7 +86,7 @@ async def test_after_its_end_its_worker_counts_again(open_bound: Open, trace: Tr
 
 
 async def test_capacity_and_slots_hold_for_intensive_items(open_bound: Open) -> None:
-    """Invariants 10 and 22: leaving nr_running gives back nothing else."""
+    """W36, W65; invariants 10 and 22: leaving nr_running gives back nothing else."""
     spinners = Spinners()
     async with open_bound(capacity=3) as supervisor:
         wq, few = alloc_intensive(supervisor), alloc_intensive(supervisor, max_active=1)
@@ -125,7 +125,7 @@ async def test_an_intensive_item_that_starts_parked_does_not_count_either(open_b
 
 
 async def test_its_long_steps_are_hogs_but_mark_nothing(open_bound: Open, autojump_clock: MockClock) -> None:
-    """Invariant 36: it was CPU-intensive before."""
+    """W65; invariant 36: it was CPU-intensive before."""
 
     async def body() -> None:
         autojump_clock.jump(0.02)
@@ -139,7 +139,7 @@ async def test_its_long_steps_are_hogs_but_mark_nothing(open_bound: Open, autoju
 
 
 async def test_the_flag_is_without_effect_on_an_unbound_queue() -> None:
-    """As in the kernel: plain functions stay on the loop, too."""
+    """W65. As in the kernel: plain functions stay on the loop, too."""
     async with open_supervisor() as supervisor:
         wq = supervisor.alloc_workqueue("both", WQ_UNBOUND | WQ_CPU_INTENSIVE)
         assert wq.statistics().flags == WQ_UNBOUND | WQ_CPU_INTENSIVE
@@ -149,7 +149,7 @@ async def test_the_flag_is_without_effect_on_an_unbound_queue() -> None:
 
 @pytest.mark.parametrize("seed", range(10))
 async def test_only_counted_items_hold_up_a_start(open_bound: Open, seed: int, autojump_clock: MockClock) -> None:
-    """Invariants 22, 23, 26 and 35 over random runs, cut short ones and marked ones among them; books at zero."""
+    """W65; invariants 22, 23, 26 and 35 over random runs, cut short ones and marked ones among them; books at zero."""
     rng = random.Random(seed)
     counted: set[object] = set()
 

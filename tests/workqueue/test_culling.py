@@ -25,7 +25,7 @@ def living_tasks() -> int:
 
 
 async def test_idle_workers_are_culled_down_to_two_after_the_timeout(trace: Trace) -> None:
-    """Invariant 32: not before, not below two, and their tasks are gone."""
+    """W45; invariant 32: not before, not below two, and their tasks are gone."""
     async with open_supervisor(idle_timeout=IDLE_TIMEOUT) as supervisor:
         wq = alloc(supervisor)
         trace.queue(wq, " ".join(names_of(20)))
@@ -45,7 +45,7 @@ async def test_idle_workers_are_culled_down_to_two_after_the_timeout(trace: Trac
 
 
 async def test_two_idle_workers_are_never_culled(trace: Trace) -> None:
-    """Invariant 32."""
+    """W45; invariant 32."""
     async with open_supervisor(idle_timeout=IDLE_TIMEOUT) as supervisor:
         wq = alloc(supervisor)
         trace.queue(wq, "a")
@@ -57,7 +57,7 @@ async def test_two_idle_workers_are_never_culled(trace: Trace) -> None:
 
 
 async def test_the_longest_idle_are_culled_first(trace: Trace) -> None:
-    """Invariant 32: who idled last is still there."""
+    """W45; invariant 32: who idled last is still there."""
     tasks: dict[str, trio.lowlevel.Task] = {}
 
     async def body(name: str) -> None:
@@ -82,7 +82,7 @@ async def test_the_longest_idle_are_culled_first(trace: Trace) -> None:
 
 
 async def test_no_worker_is_culled_before_its_own_time(trace: Trace) -> None:
-    """Invariant 32: each dies only when it has been idle for the whole timeout, and then soon."""
+    """W45; invariant 32: each dies only when it has been idle for the whole timeout, and then soon."""
     async with open_supervisor(idle_timeout=IDLE_TIMEOUT) as supervisor:
         trace.queue(alloc(supervisor), " ".join(names_of(6)))
         await wait_all_tasks_blocked()
@@ -102,7 +102,7 @@ async def test_no_worker_is_culled_before_its_own_time(trace: Trace) -> None:
 
 @pytest.mark.parametrize(("busy", "tolerated"), [(0, 2), (1, 2), (4, 2), (5, 3), (8, 3), (9, 4), (40, 11)])
 async def test_busy_workers_excuse_idle_ones(trace: Trace, busy: int, tolerated: int) -> None:
-    """Invariant 33: k idle are tolerated while k <= 2 or (k - 2) * 4 < busy; a busy one is never culled."""
+    """W45, W46; invariant 33: k idle are tolerated while k <= 2 or (k - 2) * 4 < busy; a busy one is never culled."""
     async with open_supervisor(idle_timeout=IDLE_TIMEOUT) as supervisor:
         wq = alloc(supervisor)
         stay, leave = names_of(busy, "stay"), names_of(30, "leave")
@@ -120,7 +120,7 @@ async def test_busy_workers_excuse_idle_ones(trace: Trace, busy: int, tolerated:
 @pytest.mark.parametrize("offset", [-0.001, 0.0, 0.001])
 @pytest.mark.parametrize("rounds", range(5))
 async def test_a_cull_loses_no_item_queued_at_that_instant(trace: Trace, offset: float, rounds: int) -> None:
-    """Invariant 34: whichever worker is on its way out, all items start."""
+    """W46; invariant 34: whichever worker is on its way out, all items start."""
     async with open_supervisor(idle_timeout=IDLE_TIMEOUT) as supervisor:
         wq = alloc(supervisor)
         trace.queue(wq, " ".join(names_of(20)))
@@ -141,7 +141,7 @@ async def test_a_cull_loses_no_item_queued_at_that_instant(trace: Trace, offset:
 
 
 async def test_no_timer_is_armed_while_nobody_is_to_be_culled(trace: Trace) -> None:
-    """Invariant 57's concern, for what exists here: a quiet pool does not keep an autojumping clock busy."""
+    """W77; invariant 57's concern, for what exists here: a quiet pool does not keep an autojumping clock busy."""
     deadline = trio.lowlevel.current_statistics().seconds_to_next_deadline
     async with open_supervisor(idle_timeout=IDLE_TIMEOUT) as supervisor:
         wq = alloc(supervisor)

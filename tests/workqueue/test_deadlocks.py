@@ -73,6 +73,7 @@ WAYS: dict[str, Callable[[Cast, str], Awaitable[object]]] = {
 async def test_two_that_wait_for_each_other_raise_in_the_second_and_name_both(
     kind: Kind, there: str, back: str
 ) -> None:
+    """W103."""
     async with open_with(kind[1])() as supervisor:
         cast = Cast(supervisor, kind, "a b")
         cast.begin("a", lambda: WAYS[there](cast, "b"))
@@ -86,6 +87,7 @@ async def test_two_that_wait_for_each_other_raise_in_the_second_and_name_both(
 
 
 async def test_the_message_names_everything_in_order(kind: Kind) -> None:
+    """W103."""
     async with open_with(kind[1])() as supervisor:
         cast = Cast(supervisor, kind)
         cast.begin("a", lambda: cast.works["b"].flush())
@@ -102,6 +104,7 @@ async def test_the_message_names_everything_in_order(kind: Kind) -> None:
 
 
 async def test_a_call_of_run_that_waits_for_its_caller_raises(kind: Kind) -> None:
+    """W103."""
     async with open_with(kind[1])() as supervisor:
         cast = Cast(supervisor, kind, "a b")
         cast.begin("a", lambda: cast.wqs["b"].run(cast.works["a"].flush))
@@ -167,6 +170,7 @@ async def test_a_child_task_waits_for_its_item_when_that_waits_for_it(kind: Kind
 
 
 async def test_several_child_tasks_that_are_all_stuck_are_certain(kind: Kind) -> None:
+    """W104."""
     async with open_with(kind[1])() as supervisor:
         cast = Cast(supervisor, kind)
 
@@ -187,7 +191,7 @@ async def test_several_child_tasks_that_are_all_stuck_are_certain(kind: Kind) ->
 
 
 async def test_behind_a_child_that_keeps_the_slot_is_certain(kind: Kind) -> None:
-    """Invariant 58: flush of an item behind me on max_active 1, from where it does not park."""
+    """W104; invariant 58: flush of an item behind me on max_active 1, from where it does not park."""
     async with open_with(kind[1])() as supervisor:
         cast = Cast(supervisor, kind, "a b")
         cast.wqs["a"].set_max_active(1)
@@ -284,7 +288,7 @@ async def test_the_same_for_a_place_in_the_pool_is_certain(kind: Kind) -> None:
 
 @pytest.mark.parametrize("way", [way for way in WAYS if way != "Work.result"])  # an idle item has none
 async def test_waiting_for_others_is_fine(kind: Kind, way: str) -> None:
-    """No false positive: chains that end, and queues that are flushed from below (invariant 58)."""
+    """W104. No false positive: chains that end, and queues that are flushed from below (invariant 58)."""
     async with open_with(kind[1])() as supervisor:
         cast = Cast(supervisor, kind)
         cast.begin("c", partial(trio.sleep, 1))
@@ -309,6 +313,7 @@ async def test_a_flush_does_not_wait_for_what_came_later(kind: Kind) -> None:
 
 
 async def test_a_deadline_ends_a_wait_so_nothing_is_certain(kind: Kind) -> None:
+    """W104."""
     async with open_with(kind[1])() as supervisor:
         cast = Cast(supervisor, kind, "a b")
 
@@ -350,6 +355,7 @@ async def test_deadlines_around_the_supervisor_end_everything_and_do_not_count(k
 
 @pytest.mark.parametrize("sibling", ["in the nursery", "the item's own task"])
 async def test_somebody_of_the_item_goes_on_and_may_end_the_wait(kind: Kind, sibling: str) -> None:
+    """W104."""
     async with open_with(kind[1])() as supervisor:
         cast = Cast(supervisor, kind, "a b")
 
@@ -411,6 +417,7 @@ async def test_a_wait_that_has_just_been_cancelled_or_released_does_not_count(ki
 
 
 async def test_interrupting_who_waits_for_me_is_fine(kind: Kind) -> None:
+    """W104."""
     async with open_with(kind[1])() as supervisor:
         cast = Cast(supervisor, kind, "a b")
         cast.begin("a", lambda: cast.works["b"].flush())
@@ -421,7 +428,7 @@ async def test_interrupting_who_waits_for_me_is_fine(kind: Kind) -> None:
 
 
 async def test_cancelling_the_pending_item_behind_me_is_fine(kind: Kind) -> None:
-    """Invariants 48, 58: cancel_sync waits for no pending item."""
+    """W104; invariants 48, 58: cancel_sync waits for no pending item."""
     async with open_with(kind[1])() as supervisor:
         cast = Cast(supervisor, kind, "a")
         cast.wqs["a"].set_max_active(1)
@@ -437,6 +444,7 @@ async def test_cancelling_the_pending_item_behind_me_is_fine(kind: Kind) -> None
 
 
 async def test_behind_me_is_fine_where_i_park_or_another_slot_is_free_to_end(kind: Kind) -> None:
+    """W104."""
     async with open_with(kind[1])() as supervisor:
         cast = Cast(supervisor, kind, "a b")
         cast.wqs["a"].set_max_active(2)
@@ -453,7 +461,7 @@ async def test_behind_me_is_fine_where_i_park_or_another_slot_is_free_to_end(kin
 
 
 async def test_who_has_drained_itself_may_be_waited_for(kind: Kind) -> None:
-    """Chained queueing while somebody drains is no wait (invariant 58)."""
+    """W104. Chained queueing while somebody drains is no wait (invariant 58)."""
     async with open_with(kind[1])() as supervisor:
         cast = Cast(supervisor, kind, "a b")
 
@@ -494,7 +502,7 @@ async def test_a_deadlock_in_run_leaves_no_item_behind(kind: Kind) -> None:
 
 
 async def test_long_chains_cost_no_search(kind: Kind) -> None:
-    """Each flushes the one before: nobody waits for the one who begins to, so nothing is searched."""
+    """W105. Each flushes the one before: nobody waits for the one who begins to, so nothing is searched."""
     async with open_supervisor() as supervisor:
         wq = supervisor.alloc_workqueue("chain", kind[0], max_active=2000)
 

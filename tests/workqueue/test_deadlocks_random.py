@@ -162,12 +162,14 @@ HEALTH = list(HealthCheck)
 @settings(max_examples=60, deadline=None, suppress_health_check=HEALTH)
 @given(program=programs(OWN_STYLES, MAX_ACTIVES))
 def test_waits_of_items_raise_if_and_only_if_they_would_hang(program: Program) -> None:
+    """W103, W104."""
     check_own(program)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=HEALTH)
 @given(program=programs(STYLES, MAX_ACTIVES))
 def test_what_raises_would_hang(program: Program) -> None:
+    """W104."""
     check_any(program)
 
 

@@ -74,7 +74,7 @@ def armed(wq: Workqueue) -> int:
 
 
 async def test_a_delayed_item_runs_once_when_its_delay_is_over(supervisor: Supervisor, wq: Workqueue, log: Log) -> None:
-    """Invariants 3 and 8: not before its deadline, and exactly once."""
+    """W70, W71; invariants 3 and 8: not before its deadline, and exactly once."""
     work = log.work("a")
     assert wq.queue_delayed_work(work, 2.5)
     assert work.is_pending
@@ -92,7 +92,7 @@ async def test_a_delayed_item_runs_once_when_its_delay_is_over(supervisor: Super
 
 
 async def test_delay_0_queues_at_once_without_a_timer(supervisor: Supervisor, wq: Workqueue, log: Log) -> None:
-    """Invariant 54."""
+    """W70; invariant 54."""
     work = log.work("a")
     assert wq.queue_delayed_work(work, 0)
     assert (armed(wq), wq.in_flight) == (0, 1)
@@ -102,7 +102,7 @@ async def test_delay_0_queues_at_once_without_a_timer(supervisor: Supervisor, wq
 
 
 async def test_a_pending_item_is_not_queued_again_and_its_timer_stands(wq: Workqueue, log: Log) -> None:
-    """Invariants 1 and 2: False by every road, and nothing has changed, the deadline neither."""
+    """W10, W70; invariants 1 and 2: False by every road, and nothing has changed, the deadline neither."""
     work = log.work("a")
     assert wq.queue_delayed_work(work, 5)
     await trio.sleep(1)
@@ -115,6 +115,7 @@ async def test_a_pending_item_is_not_queued_again_and_its_timer_stands(wq: Workq
 
 
 async def test_items_due_at_the_same_time_start_in_the_order_of_arming(wq: Workqueue, log: Log) -> None:
+    """W71."""
     works = [log.work(str(number)) for number in range(100)]
     for work in works:
         assert wq.queue_delayed_work(work, 3)
@@ -125,6 +126,7 @@ async def test_items_due_at_the_same_time_start_in_the_order_of_arming(wq: Workq
 
 @pytest.mark.parametrize("delay", [-1, -1e-9, math.nan, -math.inf])
 async def test_a_delay_that_is_none_is_an_error(wq: Workqueue, log: Log, delay: float) -> None:
+    """W6."""
     work = log.work("a")
     for queue in (wq.queue_delayed_work, wq.mod_delayed_work):
         with pytest.raises(ValueError, match="delay must be seconds"):
@@ -152,6 +154,7 @@ async def test_an_infinite_delay_waits_to_be_moved(supervisor: Supervisor, wq: W
 
 
 async def test_it_runs_in_a_copy_of_the_context_in_which_it_was_armed(wq: Workqueue) -> None:
+    """W71."""
     who: contextvars.ContextVar[str] = contextvars.ContextVar("who")
     seen: list[str] = []
 
@@ -174,6 +177,7 @@ async def test_it_runs_in_a_copy_of_the_context_in_which_it_was_armed(wq: Workqu
 
 
 async def test_it_goes_to_the_cpu_chosen_when_it_was_armed(kind: Kind) -> None:
+    """W71."""
     cpus: dict[str, int] = {}
     async with open_with(kind[1])(3) as supervisor:
         wq = supervisor.alloc_workqueue("three", kind[0])
@@ -200,7 +204,7 @@ async def test_it_goes_to_the_cpu_chosen_when_it_was_armed(kind: Kind) -> None:
 
 
 async def test_trace_points_tell_of_it_when_its_timer_fires(supervisor: Supervisor, wq: Workqueue, log: Log) -> None:
-    """Invariant 8: Q no earlier than the deadline, and none for a False return."""
+    """W71; invariant 8: Q no earlier than the deadline, and none for a False return."""
     queued: list[float] = []
 
     class Note(WorkqueueInstrument):
@@ -217,6 +221,7 @@ async def test_trace_points_tell_of_it_when_its_timer_fires(supervisor: Supervis
 
 
 async def test_an_instrument_cannot_arm(supervisor: Supervisor, wq: Workqueue, log: Log) -> None:
+    """W167."""
     seen: list[BaseException] = []
     work = log.work("a")
 
@@ -240,7 +245,7 @@ async def test_an_instrument_cannot_arm(supervisor: Supervisor, wq: Workqueue, l
 async def test_mod_runs_it_once_at_the_last_time_set(
     supervisor: Supervisor, wq: Workqueue, log: Log, delays: tuple[int, ...], at: float
 ) -> None:
-    """Invariant 53; True only for the first, which found it idle (the kernel's answers are the opposite)."""
+    """W72; invariant 53; True only for the first, which found it idle (the kernel's answers are the opposite)."""
     work = log.work("a")
     answers = [wq.mod_delayed_work(work, delay) for delay in delays]
     assert answers == [True] + [False] * (len(delays) - 1)
@@ -251,7 +256,7 @@ async def test_mod_runs_it_once_at_the_last_time_set(
 
 
 async def test_mod_debounces(wq: Workqueue, log: Log) -> None:
-    """The run comes when there has been silence for the whole delay, however long the noise lasts."""
+    """W72. The run comes when there has been silence for the whole delay, however long the noise lasts."""
     work = log.work("a")
     for _ in range(50):
         wq.mod_delayed_work(work, 2)
@@ -264,7 +269,10 @@ async def test_mod_debounces(wq: Workqueue, log: Log) -> None:
 async def test_mod_takes_a_queued_item_out_of_the_queue(
     kind: Kind, supervisor: Supervisor, trace: Trace, log: Log, max_active: int
 ) -> None:
-    """Inactive or on the worklist: it loses its place, gives up its slot, and is not discarded (invariant 19)."""
+    """Inactive or on the worklist: it loses its place, gives up its slot, and is not discarded (invariant 19).
+
+    W31, W73.
+    """
     wq = supervisor.alloc_workqueue("short", kind[0], max_active)
     trace.queue(wq, "holder")
     if max_active == 2:  # one that stands in the worklist, if it must
@@ -285,6 +293,7 @@ async def test_mod_takes_a_queued_item_out_of_the_queue(
 
 
 async def test_mod_takes_it_off_the_worklist_at_capacity(kind: Kind, trace: Trace, log: Log) -> None:
+    """W73."""
     async with open_with(kind[1])(capacity=1) as supervisor:
         wq = supervisor.alloc_workqueue("full", kind[0])
         trace.queue(wq, "holder")
@@ -302,6 +311,7 @@ async def test_mod_takes_it_off_the_worklist_at_capacity(kind: Kind, trace: Trac
 
 
 async def test_mod_0_goes_behind_the_others(kind: Kind, supervisor: Supervisor, trace: Trace, log: Log) -> None:
+    """W73."""
     wq = supervisor.alloc_workqueue("short", kind[0], 1)
     trace.queue(wq, "holder")
     await wait_all_tasks_blocked()
@@ -315,6 +325,7 @@ async def test_mod_0_goes_behind_the_others(kind: Kind, supervisor: Supervisor, 
 
 
 async def test_mod_moves_it_to_another_queue(kind: Kind, supervisor: Supervisor, wq: Workqueue, log: Log) -> None:
+    """W73."""
     other = supervisor.alloc_workqueue("other", kind[0])
     work = log.work("a")
     wq.queue_delayed_work(work, 5)
@@ -329,7 +340,7 @@ async def test_mod_moves_it_to_another_queue(kind: Kind, supervisor: Supervisor,
 async def test_mod_keeps_those_who_wait_for_the_queueing(
     kind: Kind, supervisor: Supervisor, trace: Trace, log: Log
 ) -> None:
-    """It is moved, not withdrawn: flushers and callers of `result` get what they waited for."""
+    """W73. It is moved, not withdrawn: flushers and callers of `result` get what they waited for."""
     wq = supervisor.alloc_workqueue("short", kind[0], 1)
     trace.queue(wq, "holder")
     await wait_all_tasks_blocked()
@@ -354,6 +365,7 @@ async def test_mod_keeps_those_who_wait_for_the_queueing(
 async def test_flush_of_the_queue_does_not_wait_for_one_moved_to_a_timer(
     kind: Kind, supervisor: Supervisor, trace: Trace, log: Log
 ) -> None:
+    """W74."""
     wq = supervisor.alloc_workqueue("short", kind[0], 1)
     trace.queue(wq, "holder")
     await wait_all_tasks_blocked()
@@ -371,7 +383,7 @@ async def test_flush_of_the_queue_does_not_wait_for_one_moved_to_a_timer(
 
 
 async def test_an_item_that_arms_itself_runs_again_and_again(supervisor: Supervisor, wq: Workqueue, log: Log) -> None:
-    """Invariant 5, with a timer; and cancel_sync beats it (invariant 47)."""
+    """W15; invariant 5, with a timer; and cancel_sync beats it (invariant 47)."""
 
     async def tick() -> None:
         log.run("tick")
@@ -393,7 +405,7 @@ async def test_an_item_that_arms_itself_runs_again_and_again(supervisor: Supervi
 async def test_a_timer_that_fires_during_the_run_makes_it_run_again_after_it(
     supervisor: Supervisor, wq: Workqueue, trace: Trace
 ) -> None:
-    """Invariants 4 and 6."""
+    """W16; invariants 4 and 6."""
     work = DelayedWork(trace.hold, "a", name="a")
     wq.queue_work(work)
     await wait_all_tasks_blocked()
@@ -409,6 +421,7 @@ async def test_a_timer_that_fires_during_the_run_makes_it_run_again_after_it(
 async def test_arming_on_another_queue_while_it_runs_is_an_error(
     kind: Kind, supervisor: Supervisor, wq: Workqueue, trace: Trace
 ) -> None:
+    """W14."""
     other = supervisor.alloc_workqueue("other", kind[0])
     work = DelayedWork(trace.hold, "a", name="a")
     wq.queue_work(work)
@@ -430,7 +443,7 @@ async def test_arming_on_another_queue_while_it_runs_is_an_error(
 async def test_a_cancelled_timer_never_fires_and_its_item_is_discarded_once(
     supervisor: Supervisor, wq: Workqueue, log: Log
 ) -> None:
-    """Invariants 46 and 54."""
+    """W75; invariants 46 and 54."""
     work = log.work("a")
     wq.queue_delayed_work(work, 5)
     await trio.sleep(4.9)
@@ -446,7 +459,7 @@ async def test_a_cancelled_timer_never_fires_and_its_item_is_discarded_once(
 
 
 async def test_cancel_sync_refuses_arming_while_it_waits(wq: Workqueue, trace: Trace) -> None:
-    """Invariant 47."""
+    """W75, W91; invariant 47."""
     work = DelayedWork(trace.hold, "a", on_discard=trace.discarder("a"))
     wq.queue_work(work)
     await wait_all_tasks_blocked()
@@ -464,6 +477,7 @@ async def test_cancel_sync_refuses_arming_while_it_waits(wq: Workqueue, trace: T
 
 
 async def test_interrupt_leaves_the_timer_alone(wq: Workqueue, trace: Trace) -> None:
+    """W93."""
     work = DelayedWork(trace.hold, "a")
     wq.queue_delayed_work(work, 1)
     assert not work.interrupt()
@@ -476,7 +490,7 @@ async def test_interrupt_leaves_the_timer_alone(wq: Workqueue, trace: Trace) -> 
 
 
 async def test_flush_queues_it_at_once_and_waits(supervisor: Supervisor, wq: Workqueue, trace: Trace) -> None:
-    """Invariant 40."""
+    """W75; invariant 40."""
     work = DelayedWork(trace.hold, "a")
     assert not await work.flush()
     wq.queue_delayed_work(work, 1000)
@@ -498,7 +512,7 @@ async def test_flush_queues_it_at_once_and_waits(supervisor: Supervisor, wq: Wor
 async def test_a_cancelled_flush_has_fired_it_and_leaves_nothing_else(
     supervisor: Supervisor, wq: Workqueue, trace: Trace
 ) -> None:
-    """Invariant 45."""
+    """W94; invariant 45."""
     work = DelayedWork(trace.hold, "a")
     wq.queue_delayed_work(work, 1000)
     with trio.move_on_after(1) as scope:
@@ -511,6 +525,8 @@ async def test_a_cancelled_flush_has_fired_it_and_leaves_nothing_else(
 
 
 async def test_flush_of_oneself_while_armed_is_an_error_and_fires_nothing(wq: Workqueue, log: Log) -> None:
+    """W101."""
+
     async def wrong() -> None:
         wq.queue_delayed_work(work, 5)
         with pytest.raises(Exception, match="from inside that same item"):
@@ -526,6 +542,7 @@ async def test_flush_of_oneself_while_armed_is_an_error_and_fires_nothing(wq: Wo
 
 
 async def test_flush_and_drain_of_the_queue_do_not_wait_for_timers(wq: Workqueue, log: Log) -> None:
+    """W74."""
     work = log.work("a")
     wq.queue_delayed_work(work, 100)
     await wq.flush()
@@ -536,7 +553,7 @@ async def test_flush_and_drain_of_the_queue_do_not_wait_for_timers(wq: Workqueue
 
 
 async def test_set_max_active_leaves_timers_alone(wq: Workqueue, log: Log) -> None:
-    """Invariant 54."""
+    """W74; invariant 54."""
     wq.queue_delayed_work(log.work("a"), 5)
     wq.set_max_active(1)
     await trio.sleep(10)
@@ -549,7 +566,7 @@ async def test_set_max_active_leaves_timers_alone(wq: Workqueue, log: Log) -> No
 async def test_a_timer_that_fires_while_the_queue_drains_discards_its_item(
     supervisor: Supervisor, wq: Workqueue, trace: Trace, log: Log
 ) -> None:
-    """Invariant 51: nobody is there to be told of a DrainingError, so nothing is lost and nothing raised."""
+    """W76; invariant 51: nobody is there to be told of a DrainingError, so nothing is lost and nothing raised."""
     trace.queue(wq, "holder")
     work = log.work("a")
     wq.queue_delayed_work(work, 1)
@@ -572,7 +589,7 @@ async def test_a_timer_that_fires_while_the_queue_drains_discards_its_item(
 
 
 async def test_an_item_of_a_draining_queue_may_arm_and_flush_others(wq: Workqueue, log: Log) -> None:
-    """Chained (invariant 51): the flush is from inside, so the firing is."""
+    """W76. Chained (invariant 51): the flush is from inside, so the firing is."""
     work = log.work("chained")
 
     async def chain() -> None:
@@ -586,7 +603,7 @@ async def test_an_item_of_a_draining_queue_may_arm_and_flush_others(wq: Workqueu
 
 
 async def test_destroy_discards_what_is_armed(supervisor: Supervisor, wq: Workqueue, trace: Trace, log: Log) -> None:
-    """Invariant 52; the kernel's queue does not know its timers (a wart not copied)."""
+    """W74; invariant 52; the kernel's queue does not know its timers (a wart not copied)."""
     armed_inside = log.work("inside")
 
     async def chain() -> None:
@@ -612,7 +629,7 @@ async def test_destroy_discards_what_is_armed(supervisor: Supervisor, wq: Workqu
 
 
 async def test_leaving_discards_what_is_armed_and_does_not_wait_for_it(kind: Kind, log: Log) -> None:
-    """Invariant 60; items that arm while the block is being left get False."""
+    """W74, W76; invariant 60; items that arm while the block is being left get False."""
     answers: list[bool] = []
 
     async def late() -> None:
@@ -636,7 +653,7 @@ async def test_leaving_discards_what_is_armed_and_does_not_wait_for_it(kind: Kin
 
 @pytest.mark.parametrize("road", ["error", "cancelled"])
 async def test_leaving_in_trouble_discards_what_is_armed(kind: Kind, log: Log, road: str) -> None:
-    """Invariant 60."""
+    """W5; invariant 60."""
     with trio.CancelScope() as scope:
         try:
             async with open_with(kind[1])() as supervisor:
@@ -653,6 +670,7 @@ async def test_leaving_in_trouble_discards_what_is_armed(kind: Kind, log: Log, r
 
 
 async def test_errors_of_on_discard_go_to_the_queues_policy_even_from_the_timer_task(kind: Kind) -> None:
+    """W108."""
     errors = Errors()
 
     def fail() -> None:
@@ -677,6 +695,7 @@ async def test_errors_of_on_discard_go_to_the_queues_policy_even_from_the_timer_
 async def test_an_idle_supervisor_with_delayed_items_gone_has_no_deadline(
     supervisor: Supervisor, wq: Workqueue, log: Log
 ) -> None:
+    """W77."""
     work = log.work("a")
     for _ in range(3):
         wq.queue_delayed_work(work, 10)
@@ -688,6 +707,7 @@ async def test_an_idle_supervisor_with_delayed_items_gone_has_no_deadline(
 
 
 async def test_current_work_in_a_delayed_item_is_that_item(wq: Workqueue) -> None:
+    """W123."""
     seen: list[object] = []
     work = DelayedWork(lambda: seen.append(current_work()))
     wq.queue_delayed_work(work, 1)
@@ -696,6 +716,7 @@ async def test_current_work_in_a_delayed_item_is_that_item(wq: Workqueue) -> Non
 
 
 async def test_results_of_a_delayed_item(kind: Kind, supervisor: Supervisor) -> None:
+    """W113."""
     wq = supervisor.alloc_workqueue("store", kind[0], on_error="store")
     work = DelayedWork(int, "7")
     wq.queue_delayed_work(work, 5)
@@ -717,6 +738,7 @@ def test_nobody_else_may_subclass_work() -> None:
 
 
 async def test_timers_of_two_supervisors_do_not_meet(kind: Kind, log: Log) -> None:
+    """W2."""
     async with open_supervisor() as one, open_supervisor() as two:
         first, second = one.alloc_workqueue("one", kind[0]), two.alloc_workqueue("two", kind[0])
         work = log.work("a")

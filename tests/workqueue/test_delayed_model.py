@@ -195,7 +195,7 @@ async def flush_with(model: Model, work: DelayedWork[None], item: int) -> None:
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(program=programs, durations=durations)
 def test_delayed_items_agree_with_the_model(kind: Kind, program: Program, durations: list[int]) -> None:
-    """Invariants 1-6, 8, 13, 19, 40, 46, 53, 54, 63."""
+    """W9, W70, W72; invariants 1-6, 8, 13, 19, 40, 46, 53, 54, 63."""
     run_bounded(partial(live, kind, program, durations))
 
 

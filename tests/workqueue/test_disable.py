@@ -27,7 +27,7 @@ MAX_DEPTH = 0xFFFF
 
 @pytest.mark.parametrize("make_queue", [alloc, alloc_bound])
 async def test_a_disabled_item_takes_no_queueing(make_queue: Callable[[Supervisor], Workqueue], trace: Trace) -> None:
-    """Invariants 1, 49: queueing works iff the depth is 0; nothing is replayed."""
+    """W9, W96, W100; invariants 1, 49: queueing works iff the depth is 0; nothing is replayed."""
     async with open_supervisor() as supervisor:
         wq = make_queue(supervisor)
         work = trace.holder("a")
@@ -46,7 +46,7 @@ async def test_a_disabled_item_takes_no_queueing(make_queue: Callable[[Superviso
 
 
 async def test_disabling_nests(trace: Trace) -> None:
-    """Invariant 49: `enable` returns True iff the depth reaches 0."""
+    """W98; invariant 49: `enable` returns True iff the depth reaches 0."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.holder("a")
@@ -62,7 +62,7 @@ async def test_disabling_nests(trace: Trace) -> None:
 
 
 def test_enabling_what_is_not_disabled_is_an_error() -> None:
-    """Invariant 49: underflow."""
+    """W98; invariant 49: underflow."""
     work = Work(print, name="fresh")
     with pytest.raises(DisableError, match="fresh idle> is not disabled"):
         work.enable()
@@ -73,7 +73,7 @@ def test_enabling_what_is_not_disabled_is_an_error() -> None:
 
 
 async def test_the_depth_has_an_end_and_a_refused_disable_changes_nothing(trace: Trace) -> None:
-    """Invariant 49: overflow."""
+    """W98; invariant 49: overflow."""
     work = trace.holder("deep")
     for _ in range(MAX_DEPTH):
         work.disable()
@@ -88,7 +88,7 @@ async def test_the_depth_has_an_end_and_a_refused_disable_changes_nothing(trace:
 
 
 async def test_disable_withdraws_the_pending_queueing(trace: Trace) -> None:
-    """Invariants 19, 49: whether it was active, inactive, or queued while it runs."""
+    """W31, W96; invariants 19, 49: whether it was active, inactive, or queued while it runs."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         works = trace.queue(wq, "a b c")
@@ -104,7 +104,7 @@ async def test_disable_withdraws_the_pending_queueing(trace: Trace) -> None:
 
 
 async def test_on_discard_cannot_bring_a_disabled_item_back(trace: Trace) -> None:
-    """It is disabled before it is discarded."""
+    """W12. It is disabled before it is discarded."""
     again: list[bool] = []
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
@@ -116,7 +116,7 @@ async def test_on_discard_cannot_bring_a_disabled_item_back(trace: Trace) -> Non
 
 
 async def test_disable_inside_the_item_stops_it_from_queueing_itself() -> None:
-    """An item may disable itself, and its run goes on."""
+    """W96. An item may disable itself, and its run goes on."""
     outcomes: list[bool] = []
 
     def body() -> None:
@@ -134,7 +134,7 @@ async def test_disable_inside_the_item_stops_it_from_queueing_itself() -> None:
 
 
 async def test_disable_sync_waits_for_the_run_and_stays(trace: Trace) -> None:
-    """Kernel: ``disable_work_sync``; True iff it was pending."""
+    """W97. Kernel: ``disable_work_sync``; True iff it was pending."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.queue(wq, "a")["a"]
@@ -161,6 +161,7 @@ async def test_disable_sync_waits_for_the_run_and_stays(trace: Trace) -> None:
 
 
 async def test_disable_sync_of_an_idle_item_is_a_checkpoint() -> None:
+    """W95."""
     work = Work(print)
     with assert_checkpoints():
         assert await work.disable_sync() is False
@@ -168,6 +169,7 @@ async def test_disable_sync_of_an_idle_item_is_a_checkpoint() -> None:
 
 
 async def test_disable_sync_interrupts_if_told(trace: Trace) -> None:
+    """W97."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.queue(wq, "a")["a"]
@@ -178,7 +180,7 @@ async def test_disable_sync_interrupts_if_told(trace: Trace) -> None:
 
 
 async def test_a_cancelled_disable_sync_has_not_disabled(trace: Trace) -> None:
-    """Invariant 45: but what was pending is withdrawn."""
+    """W97; invariant 45: but what was pending is withdrawn."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.queue(wq, "a")["a"]
@@ -195,7 +197,7 @@ async def test_a_cancelled_disable_sync_has_not_disabled(trace: Trace) -> None:
 
 
 async def test_disabling_oneself_and_waiting_is_a_deadlock() -> None:
-    """Invariant 58; and then nothing has changed."""
+    """W101; invariant 58; and then nothing has changed."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
 
@@ -212,7 +214,7 @@ async def test_disabling_oneself_and_waiting_is_a_deadlock() -> None:
 
 
 async def test_enable_during_cancel_sync_counts_but_lets_nothing_in(trace: Trace) -> None:
-    """Both are one number to queueing, but nobody can undo the other's part."""
+    """W99. Both are one number to queueing, but nobody can undo the other's part."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.queue(wq, "a")["a"]
@@ -229,7 +231,7 @@ async def test_enable_during_cancel_sync_counts_but_lets_nothing_in(trace: Trace
 
 
 async def test_enable_and_queue_work_makes_up_for_what_was_refused(trace: Trace) -> None:
-    """Kernel: ``enable_and_queue_work``: always once at depth 0, whatever was refused."""
+    """W100. Kernel: ``enable_and_queue_work``: always once at depth 0, whatever was refused."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.holder("a")
@@ -258,7 +260,7 @@ async def test_enable_and_queue_work_that_raises_leaves_it_disabled(trace: Trace
 
 
 async def test_an_armed_timer_is_a_pending_queueing(autojump_clock: MockClock, trace: Trace) -> None:
-    """Kernel: ``disable_delayed_work``; arming and moving are queueings as well."""
+    """W96. Kernel: ``disable_delayed_work``; arming and moving are queueings as well."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = DelayedWork(trace.note, "late", on_discard=trace.discarder("late"))
@@ -279,7 +281,7 @@ async def test_an_armed_timer_is_a_pending_queueing(autojump_clock: MockClock, t
 
 
 async def test_a_periodic_item_stops_for_good(autojump_clock: MockClock, trace: Trace) -> None:
-    """Nothing is replayed, ticks neither: who enables it makes it tick anew."""
+    """W81, W100. Nothing is replayed, ticks neither: who enables it makes it tick anew."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = PeriodicWork(trace.note, "tick")
@@ -295,7 +297,7 @@ async def test_a_periodic_item_stops_for_good(autojump_clock: MockClock, trace: 
 
 
 async def test_one_that_waits_for_room_is_refused_at_its_turn(trace: Trace) -> None:
-    """`queue_work_wait` answers as `queue_work` does at that moment."""
+    """W136. `queue_work_wait` answers as `queue_work` does at that moment."""
     answers: list[bool] = []
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
@@ -332,7 +334,7 @@ class Disabler(WorkqueueInstrument):
 
 
 async def test_an_instrument_cannot_disable(trace: Trace) -> None:
-    """Not even an item that is queued for the first time."""
+    """W167. Not even an item that is queued for the first time."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         disabler = Disabler()
@@ -350,6 +352,7 @@ def in_a_thread(fn: Callable[[], object]) -> None:
 
 
 async def test_another_thread_may_disable_what_is_idle_only(trace: Trace) -> None:
+    """W8."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.queue(wq, "a")["a"]

@@ -9,7 +9,7 @@ from tests.workqueue.conftest import Trace, alloc, assert_at_zero, assert_queue_
 
 
 async def test_draining_refuses_queueing_from_outside(trace: Trace) -> None:
-    """Invariant 51: an error that names the queue; the item is idle and usable elsewhere."""
+    """W85; invariant 51: an error that names the queue; the item is idle and usable elsewhere."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq, other = alloc(supervisor, "leaving"), alloc(supervisor, "other")
         trace.queue(wq, "a")
@@ -36,7 +36,7 @@ async def test_draining_refuses_queueing_from_outside(trace: Trace) -> None:
 
 
 async def test_draining_refuses_items_of_other_queues(trace: Trace) -> None:
-    """Invariant 51: only items of the queue itself are chained."""
+    """W85; invariant 51: only items of the queue itself are chained."""
     caught: list[Exception] = []
 
     async def body() -> None:
@@ -57,7 +57,7 @@ async def test_draining_refuses_items_of_other_queues(trace: Trace) -> None:
 
 @pytest.mark.parametrize("depth", [1, 5, 200])
 async def test_draining_accepts_chained_queueing_to_any_depth(depth: int) -> None:
-    """Invariant 51: far beyond the round at which leaving a supervisor puts an end to it; empty on return."""
+    """W86; invariant 51: far beyond the round at which leaving a supervisor puts an end to it; empty on return."""
     runs = 0
 
     async def body(left: int) -> None:
@@ -77,7 +77,7 @@ async def test_draining_accepts_chained_queueing_to_any_depth(depth: int) -> Non
 
 
 async def test_draining_accepts_what_child_tasks_of_an_item_queue(trace: Trace) -> None:
-    """Invariant 51: a child task of an item is inside the item."""
+    """W86; invariant 51: a child task of an item is inside the item."""
 
     async def child() -> None:
         await trace.gate("child").wait()
@@ -97,7 +97,7 @@ async def test_draining_accepts_what_child_tasks_of_an_item_queue(trace: Trace) 
 
 
 async def test_a_drained_queue_can_be_used_again(trace: Trace) -> None:
-    """Invariant 51: the flag clears."""
+    """W85; invariant 51: the flag clears."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         trace.open("a", "b")
@@ -109,7 +109,7 @@ async def test_a_drained_queue_can_be_used_again(trace: Trace) -> None:
 
 
 async def test_draining_an_empty_queue_is_only_a_checkpoint() -> None:
-    """Invariant 51 with 44."""
+    """W95; invariant 51 with 44."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         with assert_checkpoints():
@@ -117,7 +117,7 @@ async def test_draining_an_empty_queue_is_only_a_checkpoint() -> None:
 
 
 async def test_overlapping_drainers_all_finish_and_the_last_clears_the_flag(trace: Trace) -> None:
-    """Invariant 51."""
+    """W85; invariant 51."""
     finished: list[int] = []
 
     async def drain(number: int) -> None:
@@ -146,7 +146,7 @@ async def test_overlapping_drainers_all_finish_and_the_last_clears_the_flag(trac
 
 
 async def test_a_cancelled_drain_lets_everybody_queue_again(trace: Trace) -> None:
-    """Invariant 45 for drain."""
+    """W94; invariant 45 for drain."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         trace.queue(wq, "a")
@@ -184,7 +184,7 @@ async def test_draining_waits_for_parked_items_until_they_are_interrupted(trace:
 
 
 async def test_destroy_finishes_all_and_then_refuses(trace: Trace) -> None:
-    """Invariant 52: nothing starts or is pending after return; queueing raises, naming the queue."""
+    """W87; invariant 52: nothing starts or is pending after return; queueing raises, naming the queue."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq = alloc(supervisor, "gone", 1)
         works = trace.queue(wq, "a b c")
@@ -210,7 +210,7 @@ async def test_destroy_finishes_all_and_then_refuses(trace: Trace) -> None:
 
 
 async def test_destroy_accepts_chained_queueing_while_it_drains(trace: Trace) -> None:
-    """Invariant 52 with 51."""
+    """W87; invariant 52 with 51."""
 
     async def body() -> None:
         await trace.gate("body").wait()
@@ -226,7 +226,7 @@ async def test_destroy_accepts_chained_queueing_while_it_drains(trace: Trace) ->
 
 
 async def test_a_second_destroy_is_harmless(trace: Trace) -> None:
-    """Invariant 52: also while the first is still at it."""
+    """W87; invariant 52: also while the first is still at it."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         trace.queue(wq, "a")
@@ -240,7 +240,7 @@ async def test_a_second_destroy_is_harmless(trace: Trace) -> None:
 
 
 async def test_destroy_leaves_no_task_but_the_idle_workers(trace: Trace) -> None:
-    """Invariant 52."""
+    """W87; invariant 52."""
     async with open_supervisor(idle_timeout=5) as supervisor:
         await wait_all_tasks_blocked()
         trace.queue(alloc(supervisor, "one"), "warm")
@@ -258,7 +258,7 @@ async def test_destroy_leaves_no_task_but_the_idle_workers(trace: Trace) -> None
 
 
 async def test_the_name_of_a_destroyed_queue_is_free() -> None:
-    """Invariant 52: its name is gone from the statistics."""
+    """W87; invariant 52: its name is gone from the statistics."""
     async with open_supervisor() as supervisor:
         for _ in range(3):
             wq = alloc(supervisor, "again")
@@ -267,7 +267,7 @@ async def test_the_name_of_a_destroyed_queue_is_free() -> None:
 
 
 async def test_other_queues_do_not_notice_a_destroy(trace: Trace) -> None:
-    """Invariant 52."""
+    """W87; invariant 52."""
     async with open_supervisor() as supervisor:
         wq, other = alloc(supervisor, "gone"), alloc(supervisor, "other", 1)
         trace.queue(other, "a b")

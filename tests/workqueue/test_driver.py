@@ -36,6 +36,7 @@ class Foreign(Coroutine[object, object, str]):
 
 
 async def test_coroutines_of_other_kinds_are_awaited(autojump_clock: trio.testing.MockClock) -> None:
+    """W19."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         assert [await wq.run(Foreign, steps) for steps in (0, 1, 3)] == ["0 steps", "1 steps", "3 steps"]
@@ -79,6 +80,7 @@ async def test_an_idle_worker_keeps_nothing_of_its_items_alive(autojump_clock: t
 
 
 async def test_a_worker_goes_on_after_items_that_raised(autojump_clock: trio.testing.MockClock) -> None:
+    """W20, W106."""
     errors: list[str] = []
 
     async def fail(seconds: int) -> None:

@@ -59,6 +59,7 @@ async def has_children(other: Work) -> None:
 
 
 async def test_a_dump_shows_queues_items_with_stacks_and_pools() -> None:
+    """W169."""
     async with open_supervisor() as supervisor:
         supervisor.alloc_workqueue("first")
         http = supervisor.alloc_workqueue("http", WQ_UNBOUND, max_active=2)
@@ -88,6 +89,7 @@ NAP = "      test_dump.py:LINE in nap: await trio.sleep(100)"
 
 
 async def test_long_lines_are_cut_off_and_counted(trace: Trace) -> None:
+    """W170."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=100)
         for number in range(5000):
@@ -106,6 +108,7 @@ async def test_long_lines_are_cut_off_and_counted(trace: Trace) -> None:
 
 
 async def test_what_waits_to_come_back_is_shown(trace: Trace) -> None:
+    """W169."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         wq.queue_work(trace.parker("parker"))
@@ -125,7 +128,10 @@ def dumps_of(supervisor: Supervisor, wq: Workqueue) -> str:
 
 
 async def test_it_may_be_called_anywhere() -> None:
-    """From an item, from a plain function's item, a callback of the loop, a thread, an error handler, after the end."""
+    """From an item, from a plain function's item, a callback of the loop, a thread, an error handler, after the end.
+
+    W170.
+    """
     texts: list[str] = []
     token = trio.lowlevel.current_trio_token()
 
@@ -162,6 +168,8 @@ async def test_it_may_be_called_anywhere() -> None:
 
 
 async def test_a_part_that_cannot_be_shown_says_why_and_the_rest_follows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """W170."""
+
     def broken(_self: object) -> object:
         raise ValueError("broken books")
 

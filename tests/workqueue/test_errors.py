@@ -35,7 +35,7 @@ async def park_and_fail() -> None:
 async def test_by_default_an_error_ends_the_supervisor_with_one_flat_group(
     cpu: int, body: Callable[[], Awaitable[None] | None]
 ) -> None:
-    """Invariant 59: the group holds the item's exception directly, whatever pool it ran in."""
+    """W107; invariant 59: the group holds the item's exception directly, whatever pool it ran in."""
     with pytest.RaisesGroup(pytest.RaisesExc(MishapError, match="on purpose")):
         async with open_supervisor(3) as supervisor:
             alloc(supervisor).queue_work_on(cpu, Work(body))
@@ -43,14 +43,14 @@ async def test_by_default_an_error_ends_the_supervisor_with_one_flat_group(
 
 
 async def test_an_error_while_the_supervisor_is_being_left_comes_out_the_same() -> None:
-    """Invariant 59."""
+    """W107; invariant 59."""
     with pytest.RaisesGroup(MishapError):
         async with open_supervisor() as supervisor:
             alloc(supervisor).queue_work(Work(fail_later))
 
 
 async def test_a_group_raised_by_an_item_is_kept_whole() -> None:
-    """Invariant 59."""
+    """W107; invariant 59."""
     with pytest.RaisesGroup(pytest.RaisesGroup(MishapError, ValueError, match="mine")):
         async with open_supervisor() as supervisor:
 
@@ -62,7 +62,7 @@ async def test_a_group_raised_by_an_item_is_kept_whole() -> None:
 
 
 async def test_an_error_cancels_the_others_discards_the_pending_and_closes_the_books(trace: Trace) -> None:
-    """Invariants 59 and 60: nothing handed to a queue is leaked."""
+    """W5; invariants 59 and 60: nothing handed to a queue is leaked."""
     with pytest.RaisesGroup(MishapError):
         async with open_supervisor(2) as supervisor:
             wq, other = alloc(supervisor, max_active=2), alloc(supervisor, "other")
@@ -81,7 +81,7 @@ async def test_an_error_cancels_the_others_discards_the_pending_and_closes_the_b
 
 
 async def test_on_error_is_told_once_and_everything_goes_on(trace: Trace) -> None:
-    """Invariant 59: slot and waiters released, the worker survives, others run."""
+    """W106, W108; invariant 59: slot and waiters released, the worker survives, others run."""
     errors = Errors()
     async with open_supervisor() as supervisor:
         wq = supervisor.alloc_workqueue("test", WQ_UNBOUND, max_active=1, on_error=errors)
@@ -104,7 +104,7 @@ async def test_on_error_is_told_once_and_everything_goes_on(trace: Trace) -> Non
 
 
 async def test_on_error_gets_a_group_intact() -> None:
-    """Invariant 59."""
+    """W108; invariant 59."""
     errors = Errors()
     group = ExceptionGroup("mine", [MishapError(), ExceptionGroup("inner", [ValueError()])])
 
@@ -120,7 +120,7 @@ async def test_on_error_gets_a_group_intact() -> None:
 
 
 async def test_an_item_that_raises_and_was_requeued_runs_again() -> None:
-    """Invariant 59 with 3."""
+    """W11; invariant 59 with 3."""
     errors = Errors()
     runs = 0
 
@@ -146,7 +146,7 @@ async def test_an_item_that_raises_and_was_requeued_runs_again() -> None:
 async def test_orders_to_stop_go_to_the_supervisor_not_to_on_error(
     trace: Trace, error: type[BaseException], grouped: bool
 ) -> None:
-    """KeyboardInterrupt, SystemExit and groups that hold one are nobody's to swallow."""
+    """W109. KeyboardInterrupt, SystemExit and groups that hold one are nobody's to swallow."""
     errors = Errors()
 
     async def body() -> None:
@@ -169,6 +169,8 @@ async def test_orders_to_stop_go_to_the_supervisor_not_to_on_error(
 
 
 async def test_an_order_to_stop_raised_in_a_run_goes_to_the_supervisor() -> None:
+    """W109."""
+
     async def body() -> None:
         raise SystemExit(3)
 
@@ -186,7 +188,7 @@ async def test_an_order_to_stop_raised_in_a_run_goes_to_the_supervisor() -> None
 
 
 async def test_a_stray_cancelled_is_an_error_of_the_item(trace: Trace) -> None:
-    """A stored Cancelled that is raised later, outside its scope, does not tear the pool down."""
+    """W121. A stored Cancelled that is raised later, outside its scope, does not tear the pool down."""
     errors = Errors()
 
     async def body() -> None:
@@ -212,6 +214,8 @@ async def test_a_stray_cancelled_is_an_error_of_the_item(trace: Trace) -> None:
 
 
 async def test_scopes_of_the_item_work_untouched() -> None:
+    """W121."""
+
     async def body() -> str:
         with trio.move_on_after(1):
             await trio.sleep_forever()
@@ -247,7 +251,7 @@ async def call_from_child(fn: Callable[[], Awaitable[object]]) -> None:
     "wrong", ["work.flush", "work.cancel_sync", "work.interrupting", "wq.flush", "wq.drain", "wq.destroy"]
 )
 async def test_waiting_for_oneself_is_an_error_that_names_the_object(wrong: str, inside: str) -> None:
-    """Invariant 58: self-flush, self-cancel, one's own queue; the books stay as they were."""
+    """W101; invariant 58: self-flush, self-cancel, one's own queue; the books stay as they were."""
     caught: list[DeadlockError] = []
 
     async def body() -> None:
@@ -280,7 +284,7 @@ async def test_waiting_for_oneself_is_an_error_that_names_the_object(wrong: str,
 
 
 async def test_waiting_for_others_is_no_deadlock(trace: Trace) -> None:
-    """Invariant 58 has no false positive: other items, other queues, a queue whose item waits for this one."""
+    """W104; invariant 58 has no false positive: other items, other queues, a queue whose item waits for this one."""
 
     async def body() -> None:
         await works["b"].flush()

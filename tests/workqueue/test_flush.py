@@ -24,7 +24,7 @@ class Flushers:
 
 
 async def test_flushing_an_item_waits_for_its_end_and_says_so(trace: Trace) -> None:
-    """Invariant 39: True iff it waited; at return the instance seen at entry has ended."""
+    """W82; invariant 39: True iff it waited; at return the instance seen at entry has ended."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq, flushers = alloc(supervisor), Flushers(nursery)
         work = trace.holder("a")
@@ -43,7 +43,7 @@ async def test_flushing_an_item_waits_for_its_end_and_says_so(trace: Trace) -> N
 
 
 async def test_flushing_an_inactive_item_waits_for_its_run(trace: Trace) -> None:
-    """Invariant 39."""
+    """W82; invariant 39."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq, flushers = alloc(supervisor, max_active=1), Flushers(nursery)
         works = trace.queue(wq, "a b")
@@ -57,7 +57,7 @@ async def test_flushing_an_inactive_item_waits_for_its_run(trace: Trace) -> None
 
 
 async def test_flushing_a_running_and_pending_item_waits_for_both_runs(trace: Trace) -> None:
-    """Invariant 40."""
+    """W82; invariant 40."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq, flushers = alloc(supervisor), Flushers(nursery)
         work = trace.queue(wq, "a")["a"]
@@ -76,7 +76,7 @@ async def test_flushing_a_running_and_pending_item_waits_for_both_runs(trace: Tr
 
 
 async def test_a_requeue_after_entry_is_not_waited_for(trace: Trace) -> None:
-    """Invariant 41: the instance seen at entry is what counts."""
+    """W82; invariant 41: the instance seen at entry is what counts."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq, flushers = alloc(supervisor), Flushers(nursery)
         work = trace.queue(wq, "a")["a"]
@@ -94,7 +94,7 @@ async def test_a_requeue_after_entry_is_not_waited_for(trace: Trace) -> None:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_an_item_that_requeues_itself_for_ever_can_be_flushed(kind: str) -> None:
-    """Invariant 41: item and queue both."""
+    """W82; invariant 41: item and queue both."""
     stop = False
 
     def body() -> None:
@@ -117,7 +117,7 @@ async def test_an_item_that_requeues_itself_for_ever_can_be_flushed(kind: str) -
 
 
 async def test_flushing_a_queue_waits_for_all_accepted_before(trace: Trace) -> None:
-    """Invariant 42: running, active and inactive ones; not those queued after entry."""
+    """W83; invariant 42: running, active and inactive ones; not those queued after entry."""
     async with open_supervisor(2, capacity=1) as supervisor, trio.open_nursery() as nursery:
         wq, flushers = alloc(supervisor, max_active=2), Flushers(nursery)
         names = [str(number) for number in range(10)]
@@ -138,7 +138,7 @@ async def test_flushing_a_queue_waits_for_all_accepted_before(trace: Trace) -> N
 
 
 async def test_an_unbounded_producer_does_not_hold_up_a_flush() -> None:
-    """Invariant 42: items queued after entry are not waited for."""
+    """W83; invariant 42: items queued after entry are not waited for."""
     flushed = False
     produced = 0
 
@@ -161,7 +161,7 @@ async def test_an_unbounded_producer_does_not_hold_up_a_flush() -> None:
 
 
 async def test_many_flushers_of_a_queue_return_in_the_order_of_their_entry(trace: Trace) -> None:
-    """Invariant 43: far more than the kernel's 16 colours; who began earlier returns no later."""
+    """W84; invariant 43: far more than the kernel's 16 colours; who began earlier returns no later."""
     names = [str(number) for number in range(50)]
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq, flushers = alloc(supervisor), Flushers(nursery)
@@ -177,7 +177,7 @@ async def test_many_flushers_of_a_queue_return_in_the_order_of_their_entry(trace
 
 
 async def test_many_flushers_wait_for_the_oldest_item(trace: Trace) -> None:
-    """Invariant 43: later items that end first release nobody."""
+    """W84; invariant 43: later items that end first release nobody."""
     names = [str(number) for number in range(40)]
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq, flushers = alloc(supervisor), Flushers(nursery)
@@ -194,7 +194,7 @@ async def test_many_flushers_wait_for_the_oldest_item(trace: Trace) -> None:
 
 
 async def test_many_flushers_of_one_moment_all_return(trace: Trace) -> None:
-    """Invariant 43."""
+    """W84; invariant 43."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq, flushers = alloc(supervisor), Flushers(nursery)
         works = trace.queue(wq, "a b")
@@ -211,7 +211,7 @@ async def test_many_flushers_of_one_moment_all_return(trace: Trace) -> None:
 
 
 async def test_flushing_what_is_idle_is_a_checkpoint_but_no_wait() -> None:
-    """Invariant 44."""
+    """W95; invariant 44."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = Work(trio.lowlevel.checkpoint)
@@ -240,7 +240,7 @@ async def test_flushing_with_an_item_that_is_over_while_another_runs_does_not_wa
 
 @pytest.mark.parametrize("target", ["item", "queue"])
 async def test_a_cancelled_flusher_returns_at_once_and_leaves_nothing(trace: Trace, target: str) -> None:
-    """Invariant 45: counts as before; later flush and destroy work."""
+    """W94; invariant 45: counts as before; later flush and destroy work."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         works = trace.queue(wq, "a b")
@@ -259,7 +259,7 @@ async def test_a_cancelled_flusher_returns_at_once_and_leaves_nothing(trace: Tra
 
 
 async def test_a_flusher_among_others_that_is_cancelled_does_not_take_them_along(trace: Trace) -> None:
-    """Invariant 45."""
+    """W94; invariant 45."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq, flushers = alloc(supervisor), Flushers(nursery)
         trace.queue(wq, "a")
@@ -275,7 +275,7 @@ async def test_a_flusher_among_others_that_is_cancelled_does_not_take_them_along
 
 
 async def test_cancelling_an_item_releases_its_flushers(trace: Trace) -> None:
-    """Invariant 50: of the item and of the queue, active or inactive."""
+    """W89; invariant 50: of the item and of the queue, active or inactive."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq, flushers = alloc(supervisor, max_active=1), Flushers(nursery)
         works = trace.queue(wq, "a b")
@@ -296,7 +296,7 @@ async def test_cancelling_an_item_releases_its_flushers(trace: Trace) -> None:
 
 
 async def test_cancelling_an_active_item_releases_its_flushers(trace: Trace) -> None:
-    """Invariant 50: an item that waits for a place in the pool."""
+    """W89; invariant 50: an item that waits for a place in the pool."""
     async with open_supervisor(capacity=1) as supervisor, trio.open_nursery() as nursery:
         wq, flushers = alloc(supervisor), Flushers(nursery)
         works = trace.queue(wq, "a b")
@@ -309,7 +309,7 @@ async def test_cancelling_an_active_item_releases_its_flushers(trace: Trace) -> 
 
 
 async def test_an_item_that_flushes_another_queue_gives_its_slot_back_meanwhile(trace: Trace) -> None:
-    """P1 by itself: flush of others parks the caller while it waits."""
+    """W102; P1 by itself: flush of others parks the caller while it waits."""
 
     async def body(target: Work | Workqueue) -> None:
         trace.note("caller waits")
@@ -336,7 +336,7 @@ async def test_an_item_that_flushes_another_queue_gives_its_slot_back_meanwhile(
 
 
 async def test_an_item_flushes_one_behind_it_on_a_queue_of_one_slot(trace: Trace) -> None:
-    """Invariant 58 has no false positive: the caller parks, so the item behind it can run."""
+    """W102; invariant 58 has no false positive: the caller parks, so the item behind it can run."""
 
     async def body() -> None:
         trace.note("caller starts")

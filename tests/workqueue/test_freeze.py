@@ -35,7 +35,7 @@ def alloc_freezable(supervisor: Supervisor, max_active: int = 0, name: str = "fr
 
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 async def test_a_frozen_queue_starts_nothing_until_thawed_and_then_all_in_order(kind: Kind, trace: Trace) -> None:
-    """Invariant 55: queueing is accepted and waits; others are unaffected; nothing is lost."""
+    """W145; invariant 55: queueing is accepted and waits; others are unaffected; nothing is lost."""
     flags, sensor = kind
     async with open_with(sensor)(2) as supervisor:
         wq = supervisor.alloc_workqueue("freezable", WQ_FREEZABLE | WorkqueueFlags(flags))
@@ -62,7 +62,7 @@ async def test_a_frozen_queue_starts_nothing_until_thawed_and_then_all_in_order(
 
 @BOTH
 async def test_freeze_waits_for_what_has_a_slot(flags: WorkqueueFlags, trace: Trace) -> None:
-    """Invariant 55: busy is any nr_active > 0. Kernel: active items finish, whether they have begun or not."""
+    """W146; invariant 55: busy is any nr_active > 0. Kernel: active items finish, whether they have begun or not."""
     async with open_supervisor(capacity=1) as supervisor:
         wq = supervisor.alloc_workqueue("freezable", flags, max_active=2)
         trace.queue(wq, "a b c")
@@ -89,7 +89,7 @@ async def test_freeze_waits_for_what_has_a_slot(flags: WorkqueueFlags, trace: Tr
 
 
 async def test_freeze_is_complete_when_the_last_active_item_is_cancelled(trace: Trace) -> None:
-    """Invariants 19, 55: a slot given up without a run counts as well."""
+    """W146; invariants 19, 55: a slot given up without a run counts as well."""
     async with open_supervisor(capacity=1) as supervisor:
         wq, other = alloc_freezable(supervisor), alloc(supervisor, "other")
         trace.queue(other, "x")
@@ -105,7 +105,7 @@ async def test_freeze_is_complete_when_the_last_active_item_is_cancelled(trace: 
 
 
 async def test_nothing_of_a_frozen_queue_overtakes_after_the_thaw(trace: Trace) -> None:
-    """Invariants 13, 55: those who waited before the freeze, then those who came in it, then those after it."""
+    """W145; invariants 13, 55: those who waited before the freeze, then those who came in it, then those after it."""
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor, max_active=1)
         trace.queue(wq, "a b")
@@ -122,7 +122,7 @@ async def test_nothing_of_a_frozen_queue_overtakes_after_the_thaw(trace: Trace) 
 
 
 async def test_max_active_set_while_frozen_takes_effect_at_thaw(trace: Trace) -> None:
-    """Invariants 18, 55; and the number shown is the one that was set."""
+    """W150; invariants 18, 55; and the number shown is the one that was set."""
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor, max_active=1)
         await supervisor.freeze()
@@ -138,6 +138,7 @@ async def test_max_active_set_while_frozen_takes_effect_at_thaw(trace: Trace) ->
 
 
 async def test_a_queue_allocated_while_frozen_is_frozen(trace: Trace) -> None:
+    """W145."""
     async with open_supervisor() as supervisor:
         await supervisor.freeze()
         wq, other = alloc_freezable(supervisor), alloc(supervisor, "other")
@@ -153,7 +154,7 @@ async def test_a_queue_allocated_while_frozen_is_frozen(trace: Trace) -> None:
 
 
 async def test_frozen_is_frozen_however_often() -> None:
-    """Idempotent, both: one thaw ends it, and another does nothing (kernel: one flag)."""
+    """W148. Idempotent, both: one thaw ends it, and another does nothing (kernel: one flag)."""
     ran: list[int] = []
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor)
@@ -169,7 +170,7 @@ async def test_frozen_is_frozen_however_often() -> None:
 
 
 async def test_what_is_queued_again_while_it_runs_waits_for_the_thaw(trace: Trace) -> None:
-    """Invariant 55, P6: it does not inherit the slot of its run."""
+    """W145; invariant 55, P6: it does not inherit the slot of its run."""
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor)
         before, during = trace.queue(wq, "a b").values()
@@ -193,7 +194,7 @@ async def test_what_is_queued_again_while_it_runs_waits_for_the_thaw(trace: Trac
 
 
 async def test_parked_items_are_not_busy_and_come_back_after_the_thaw(trace: Trace) -> None:
-    """Invariant 55, P2: a parked item does not hold up the freeze; its return does not end it either."""
+    """W147; invariant 55, P2: a parked item does not hold up the freeze; its return does not end it either."""
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor)
         wq.queue_work(trace.parker("a"))
@@ -213,6 +214,7 @@ async def test_parked_items_are_not_busy_and_come_back_after_the_thaw(trace: Tra
 
 
 async def test_parking_completes_a_freeze(trace: Trace) -> None:
+    """W146."""
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor)
 
@@ -234,7 +236,7 @@ async def test_parking_completes_a_freeze(trace: Trace) -> None:
 
 
 async def test_a_parked_item_that_is_interrupted_comes_back_all_the_same(trace: Trace) -> None:
-    """P4: an exception never waits, not for a thaw either; the next freeze waits for that item."""
+    """W147; P4: an exception never waits, not for a thaw either; the next freeze waits for that item."""
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor)
 
@@ -277,7 +279,7 @@ async def test_a_return_in_line_that_is_interrupted_leaves_the_line(trace: Trace
 
 
 async def test_what_is_to_start_parked_waits_for_the_thaw_and_for_nothing_else(trace: Trace) -> None:
-    """Invariant 55, P8: it takes no slot, then as ever."""
+    """W147; invariant 55, P8: it takes no slot, then as ever."""
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor, max_active=1)
         await supervisor.freeze()
@@ -299,7 +301,7 @@ async def test_what_is_to_start_parked_waits_for_the_thaw_and_for_nothing_else(t
 
 
 async def test_freeze_waits_for_those_about_to_start_parked(trace: Trace) -> None:
-    """Invariant 55, P8: accepted before the freeze they have no slot, but a worker."""
+    """W146; invariant 55, P8: accepted before the freeze they have no slot, but a worker."""
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor)
         begins, withdrawn = trace.parker("a"), trace.parker("b")
@@ -314,7 +316,7 @@ async def test_freeze_waits_for_those_about_to_start_parked(trace: Trace) -> Non
 
 
 async def test_what_is_to_start_parked_after_its_run_waits_too(trace: Trace) -> None:
-    """P6, P8: queued while it runs, which ends while frozen; or while it runs parked, still."""
+    """W147; P6, P8: queued while it runs, which ends while frozen; or while it runs parked, still."""
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor)
         held, waits = trace.holder("a"), trace.parker("b")
@@ -343,7 +345,7 @@ async def test_what_is_to_start_parked_after_its_run_waits_too(trace: Trace) -> 
 
 @pytest.mark.parametrize("interrupted", [False, True])
 async def test_an_ordered_queue_keeps_its_order_over_a_freeze(trace: Trace, interrupted: bool) -> None:
-    """Invariants 16, 55 and P7: the parked item is not busy, comes back at the thaw, and still has its turn."""
+    """W145; invariants 16, 55 and P7: the parked item is not busy, comes back at the thaw, and still has its turn."""
     async with open_supervisor(cpus=2) as supervisor:
         wq = supervisor.alloc_ordered_workqueue("ordered", WQ_FREEZABLE)
         work = trace.parker("a")
@@ -366,6 +368,7 @@ async def test_an_ordered_queue_keeps_its_order_over_a_freeze(trace: Trace, inte
 
 
 async def test_an_ordered_queue_is_busy_until_its_item_parks(trace: Trace) -> None:
+    """W146."""
     async with open_supervisor() as supervisor:
         wq = supervisor.alloc_ordered_workqueue("ordered", WQ_FREEZABLE)
 
@@ -391,7 +394,7 @@ async def test_an_ordered_queue_is_busy_until_its_item_parks(trace: Trace) -> No
 
 
 async def test_a_freeze_that_is_cancelled_is_undone(trace: Trace) -> None:
-    """As the kernel thaws if it cannot freeze in time."""
+    """W149. As the kernel thaws if it cannot freeze in time."""
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor)
         trace.queue(wq, "a")
@@ -407,6 +410,7 @@ async def test_a_freeze_that_is_cancelled_is_undone(trace: Trace) -> None:
 
 
 async def test_a_freeze_cancelled_at_once_freezes_nothing(trace: Trace) -> None:
+    """W149."""
     async with open_supervisor() as supervisor:
         with trio.CancelScope() as scope:
             scope.cancel()
@@ -416,7 +420,7 @@ async def test_a_freeze_cancelled_at_once_freezes_nothing(trace: Trace) -> None:
 
 
 async def test_a_freeze_that_is_cancelled_leaves_another_its_freeze(trace: Trace) -> None:
-    """Whether that waits still, or was completed before."""
+    """W149. Whether that waits still, or was completed before."""
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor)
         trace.queue(wq, "a")
@@ -434,7 +438,7 @@ async def test_a_freeze_that_is_cancelled_leaves_another_its_freeze(trace: Trace
 
 
 async def test_a_freeze_of_frozen_queues_that_is_cancelled_does_not_thaw() -> None:
-    """A forced return made them busy again (P4); that another call gave up waiting for it undoes no freeze."""
+    """W149. A forced return made them busy again (P4); that another call gave up waiting for it undoes no freeze."""
 
     async def body() -> None:
         try:
@@ -459,6 +463,7 @@ async def test_a_freeze_of_frozen_queues_that_is_cancelled_does_not_thaw() -> No
 
 
 async def test_thaw_ends_a_freeze_that_waits(trace: Trace) -> None:
+    """W148."""
     answers: list[bool] = []
 
     async def freeze() -> None:
@@ -479,7 +484,7 @@ async def test_thaw_ends_a_freeze_that_waits(trace: Trace) -> None:
 
 @pytest.mark.parametrize("how", ["flush", "drain", "destroy"])
 async def test_waiting_for_a_frozen_queue_waits_for_the_thaw(how: str, trace: Trace) -> None:
-    """Kernel: flush, drain and destroy of a frozen queue with inactive items wait until it is thawed."""
+    """W150. Kernel: flush, drain and destroy of a frozen queue with inactive items wait until it is thawed."""
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor)
         await supervisor.freeze()
@@ -504,7 +509,7 @@ async def test_an_empty_frozen_queue_can_be_destroyed() -> None:
 
 
 async def test_leaving_the_supervisor_thaws(trace: Trace) -> None:
-    """W2: what was accepted runs; leaving does not hang."""
+    """W150, W3: what was accepted runs; leaving does not hang."""
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor)
         await supervisor.freeze()
@@ -514,7 +519,7 @@ async def test_leaving_the_supervisor_thaws(trace: Trace) -> None:
 
 
 async def test_cancelling_the_supervisor_discards_what_is_frozen(trace: Trace) -> None:
-    """Invariant 60 and W3: nothing begins, everything is discarded once, whoever waits is let go."""
+    """Invariant 60 and W5: nothing begins, everything is discarded once, whoever waits is let go."""
     answers: list[bool] = []
 
     async def freeze() -> None:
@@ -563,7 +568,7 @@ async def test_a_left_supervisor_is_not_frozen(trace: Trace) -> None:
 
 
 async def test_timers_fire_while_frozen_and_what_they_queue_waits(autojump_clock: MockClock, trace: Trace) -> None:
-    """Periodic items are queued once, and then ticks overrun."""
+    """W150. Periodic items are queued once, and then ticks overrun."""
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor)
         wq.queue_delayed_work(DelayedWork(trace.note, "late"), 1)
@@ -599,7 +604,7 @@ async def test_a_rate_and_a_freeze_hold_together(autojump_clock: MockClock, trac
 
 
 async def test_freezing_from_inside_a_freezable_item_is_a_deadlock() -> None:
-    """Invariant 58: it would wait for itself; its child tasks too. It names both, and nothing is frozen."""
+    """W151; invariant 58: it would wait for itself; its child tasks too. It names both, and nothing is frozen."""
     async with open_supervisor() as supervisor:
         wq = alloc_freezable(supervisor)
 
@@ -617,6 +622,7 @@ async def test_freezing_from_inside_a_freezable_item_is_a_deadlock() -> None:
 
 
 async def test_an_item_of_another_queue_may_freeze_and_is_parked_meanwhile(trace: Trace) -> None:
+    """W151."""
     async with open_supervisor(capacity=2) as supervisor:
         wq, other = alloc_freezable(supervisor), alloc(supervisor, "other", max_active=1)
         trace.queue(wq, "a")
@@ -646,6 +652,7 @@ class Freezes(WorkqueueInstrument):
 
 
 async def test_an_instrument_cannot_thaw() -> None:
+    """W167."""
     async with open_supervisor() as supervisor:
         instrument = Freezes(supervisor)
         supervisor.add_instrument(instrument)
@@ -717,6 +724,6 @@ async def one_random_run(seed: int) -> None:
 
 @pytest.mark.parametrize("block", range(4))
 async def test_at_random_nothing_starts_while_frozen_and_nothing_is_lost(block: int) -> None:
-    """Invariants 3, 16, 21, 55."""
+    """W145; invariants 3, 16, 21, 55."""
     for seed in range(block * 25, block * 25 + 25):
         await one_random_run(seed)

@@ -40,7 +40,7 @@ def post(wq: Workqueue, *works: Work) -> None:
 
 
 async def test_it_runs_soon_and_in_the_order_of_the_calls(trace: Trace) -> None:
-    """Invariants 9, 13: the order of a thread is kept."""
+    """W21; invariants 9, 13: the order of a thread is kept."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         names = [str(number) for number in range(200)]
@@ -57,6 +57,7 @@ async def test_it_runs_soon_and_in_the_order_of_the_calls(trace: Trace) -> None:
 
 
 async def test_the_loop_may_use_it_too(trace: Trace) -> None:
+    """W7, W21."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         wq.queue_work_from_thread(Work(trace.note, "a"))
@@ -65,6 +66,7 @@ async def test_the_loop_may_use_it_too(trace: Trace) -> None:
 
 
 async def test_a_signal_handler_may_queue(trace: Trace) -> None:
+    """W21."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = Work(trace.note, "reload")
@@ -83,7 +85,7 @@ async def test_a_signal_handler_may_queue(trace: Trace) -> None:
 
 
 async def test_one_that_is_pending_already_stands_for_it(trace: Trace) -> None:
-    """Invariant 7: as a False of `queue_work`; nothing is discarded. Neither what waits for its timer."""
+    """W17, W22; invariant 7: as a False of `queue_work`; nothing is discarded. Neither what waits for its timer."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         work = trace.holder("a")
@@ -103,7 +105,7 @@ async def test_one_that_is_pending_already_stands_for_it(trace: Trace) -> None:
 
 
 async def test_each_runs_in_the_context_of_its_call() -> None:
-    """W30."""
+    """W122."""
     seen: list[str] = []
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
@@ -155,7 +157,7 @@ class Refusals:
 async def test_one_that_is_refused_on_arrival_is_discarded(
     how: str, silent: bool, trace: Trace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """W6: once, and never in silence."""
+    """W22, W11: once, and never in silence."""
     async with trio.open_nursery() as nursery, open_supervisor() as supervisor:
         refusals = Refusals(supervisor, nursery)
         work = trace.holder("a") if not silent else Work(trace.hold, "a", name="a")
@@ -173,7 +175,7 @@ async def test_one_that_is_refused_on_arrival_is_discarded(
 
 
 async def test_errors_of_on_discard_go_the_queues_way() -> None:
-    """W27."""
+    """W108."""
     errors = Errors()
 
     def fail() -> None:
@@ -191,7 +193,7 @@ async def test_errors_of_on_discard_go_the_queues_way() -> None:
 async def test_letters_read_after_the_supervisor_was_left_are_discarded(
     trace: Trace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """W6, and what their on_discard raises is in the log: nobody else is there."""
+    """W22, W11, and what their on_discard raises is in the log: nobody else is there."""
 
     def fail() -> None:
         raise ValueError("too late")
@@ -208,7 +210,7 @@ async def test_letters_read_after_the_supervisor_was_left_are_discarded(
 
 
 def test_after_the_end_it_is_an_error(trace: Trace) -> None:
-    """And then nothing is discarded: the caller knows."""
+    """W23. And then nothing is discarded: the caller knows."""
     queues: list[Workqueue] = []
 
     async def main() -> None:
@@ -224,7 +226,7 @@ def test_after_the_end_it_is_an_error(trace: Trace) -> None:
 
 
 def test_a_loop_that_has_ended_around_the_supervisor_is_an_error(trace: Trace) -> None:
-    """trio.RunFinishedError, and the letter is taken back."""
+    """W23. trio.RunFinishedError, and the letter is taken back."""
     queues: list[Workqueue] = []
 
     async def main() -> None:
@@ -240,7 +242,7 @@ def test_a_loop_that_has_ended_around_the_supervisor_is_an_error(trace: Trace) -
 
 
 def test_nothing_is_lost_while_a_loop_ends() -> None:
-    """W6: each call raises, or its item runs, or it is discarded; exactly one of these."""
+    """W22, W23, W11: each call raises, or its item runs, or it is discarded; exactly one of these."""
     outcomes: dict[int, list[str]] = {}
     accepted: set[int] = set()
     numbers = iter(range(10**9))
@@ -279,7 +281,7 @@ def test_nothing_is_lost_while_a_loop_ends() -> None:
 
 
 def test_a_thread_of_an_item_queues_chained() -> None:
-    """Invariant 51: by `trio.from_thread` it is inside the item, so a drain lets it in; a letter is not."""
+    """W24; invariant 51: by `trio.from_thread` it is inside the item, so a drain lets it in; a letter is not."""
     ran: list[str] = []
 
     async def main() -> None:

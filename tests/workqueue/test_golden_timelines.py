@@ -128,7 +128,7 @@ async def play(clock: MockClock, sensor: str, max_active: int, q1_flags: Workque
     [(0, THREE, 4, 2), (3, THREE, 4, 2), (2, TWO, 3, 1), (1, ONE, 2, 0)],
 )
 def test_the_kernels_timeline(max_active: int, table: str, workers: int, cm_wakeups: int, sensor: str) -> None:
-    """Invariant 61: events, times, worker totals and CMW, one and the same trace in all runs."""
+    """W56; invariant 61: events, times, worker totals and CMW, one and the same trace in all runs."""
     outcomes: Counter[Outcome] = Counter()
     for _ in range(RUNS):
         clock = MockClock(autojump_threshold=0)
@@ -139,7 +139,10 @@ def test_the_kernels_timeline(max_active: int, table: str, workers: int, cm_wake
 @pytest.mark.parametrize("sensor", SENSORS)
 @pytest.mark.parametrize("max_active", [0, 2])
 def test_the_kernels_timeline_with_cpu_intensive_items(max_active: int, sensor: str) -> None:
-    """Invariants 35 and 61: w1 does not count, so w2's start waits for no sleeper, and only w0's sleep is a CMW."""
+    """Invariants 35 and 61: w1 does not count, so w2's start waits for no sleeper, and only w0's sleep is a CMW.
+
+    W56.
+    """
     outcomes: Counter[Outcome] = Counter()
     for _ in range(RUNS):
         clock = MockClock(autojump_threshold=0)

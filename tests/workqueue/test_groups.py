@@ -47,6 +47,7 @@ async def fail(error: type[Exception] = MishapError) -> None:
 
 
 async def test_leaving_waits_for_the_members_and_for_nobody_else(flags: Flags, trace: Trace) -> None:
+    """W125."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags)
         trace.queue(wq, "stranger")
@@ -62,6 +63,7 @@ async def test_leaving_waits_for_the_members_and_for_nobody_else(flags: Flags, t
 
 
 async def test_an_empty_group_is_left_at_once(flags: Flags) -> None:
+    """W125."""
     async with open_supervisor() as supervisor:
         begin = trio.current_time()
         async with alloc(supervisor, flags).open_group():
@@ -70,7 +72,7 @@ async def test_an_empty_group_is_left_at_once(flags: Flags) -> None:
 
 
 async def test_members_keep_the_order_and_the_limit_of_the_queue(flags: Flags, trace: Trace) -> None:
-    """Invariants 10, 13: a group is no queue of its own."""
+    """W126; invariants 10, 13: a group is no queue of its own."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags, max_active=1)
         async with wq.open_group() as group:
@@ -82,7 +84,7 @@ async def test_members_keep_the_order_and_the_limit_of_the_queue(flags: Flags, t
 
 
 async def test_a_members_error_cancels_the_others_and_the_block(flags: Flags, trace: Trace) -> None:
-    """Invariant 59: a strict group on leaving, nothing for on_error; the rest of the queue does not notice."""
+    """W127; invariant 59: a strict group on leaving, nothing for on_error; the rest of the queue does not notice."""
     errors = Errors()
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags, 3, errors)
@@ -109,6 +111,8 @@ async def test_a_members_error_cancels_the_others_and_the_block(flags: Flags, tr
 
 
 async def test_an_error_in_the_block_cancels_the_members_and_waits_for_them(flags: Flags, trace: Trace) -> None:
+    """W127."""
+
     async def slow_to_end() -> None:
         try:
             await trio.sleep_forever()
@@ -131,7 +135,7 @@ async def test_an_error_in_the_block_cancels_the_members_and_waits_for_them(flag
 
 
 async def test_all_errors_come_together(flags: Flags) -> None:
-    """The block's, a member's, and one that another member raises while it is interrupted."""
+    """W127. The block's, a member's, and one that another member raises while it is interrupted."""
 
     async def fail_on_the_way() -> None:
         try:
@@ -155,7 +159,7 @@ async def test_all_errors_come_together(flags: Flags) -> None:
 
 @pytest.mark.parametrize("how", ["cancel", "cancel_scope", "deadline"])
 async def test_cancelling_a_group_is_cancelling_block_and_members(flags: Flags, trace: Trace, how: str) -> None:
-    """No error leaves; what is queued through it from now on is refused."""
+    """W128. No error leaves; what is queued through it from now on is refused."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags, max_active=1)
         async with wq.open_group() as group:
@@ -177,7 +181,7 @@ async def test_cancelling_a_group_is_cancelling_block_and_members(flags: Flags, 
 
 @pytest.mark.parametrize("where", ["in the block", "leaving"])
 async def test_cancellation_from_outside_takes_the_members_along(flags: Flags, trace: Trace, where: str) -> None:
-    """Invariant 45: nothing is left of it when the block has been left."""
+    """W128; invariant 45: nothing is left of it when the block has been left."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags, max_active=1)
         with trio.move_on_after(1) as scope:
@@ -192,7 +196,7 @@ async def test_cancellation_from_outside_takes_the_members_along(flags: Flags, t
 
 
 async def test_members_may_queue_members(flags: Flags, trace: Trace) -> None:
-    """Chained, also while the block is being left; each run is waited for."""
+    """W125. Chained, also while the block is being left; each run is waited for."""
     left = [5]
 
     async def countdown() -> None:
@@ -213,7 +217,7 @@ async def test_members_may_queue_members(flags: Flags, trace: Trace) -> None:
 
 
 async def test_a_queueing_by_others_is_not_the_groups(flags: Flags, trace: Trace) -> None:
-    """Nor does cancelling the group withdraw it; a membership is one queueing, not the item."""
+    """W126. Nor does cancelling the group withdraw it; a membership is one queueing, not the item."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags)
         work = trace.holder("a")
@@ -232,6 +236,7 @@ async def test_a_queueing_by_others_is_not_the_groups(flags: Flags, trace: Trace
 
 
 async def test_what_others_withdraw_or_interrupt_is_no_error(flags: Flags, trace: Trace) -> None:
+    """W128."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags, max_active=1)
         async with wq.open_group() as group:
@@ -245,7 +250,7 @@ async def test_what_others_withdraw_or_interrupt_is_no_error(flags: Flags, trace
 
 
 async def test_flush_waits_for_the_members_so_far(flags: Flags, trace: Trace) -> None:
-    """As invariant 42 for queues: those withdrawn are over, those that come later are not waited for."""
+    """W126. As invariant 42 for queues: those withdrawn are over, those that come later are not waited for."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags, max_active=2)
         trace.queue(wq, "stranger")
@@ -274,7 +279,7 @@ async def test_flush_waits_for_the_members_so_far(flags: Flags, trace: Trace) ->
 
 
 async def test_a_member_that_flushes_its_group_is_an_error(flags: Flags) -> None:
-    """Invariant 58."""
+    """W101; invariant 58."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags)
 
@@ -287,7 +292,7 @@ async def test_a_member_that_flushes_its_group_is_an_error(flags: Flags) -> None
 
 
 async def test_a_group_inside_an_item_parks_it_while_it_waits(flags: Flags, trace: Trace) -> None:
-    """The members need the slot that the item would hold; errors come past the line (P4)."""
+    """W102. The members need the slot that the item would hold; errors come past the line (P4)."""
 
     async def outer() -> None:
         async with wq.open_group() as group:
@@ -331,7 +336,7 @@ async def test_members_and_results(flags: Flags) -> None:
 
 
 async def test_waiting_for_room_as_a_member(flags: Flags, trace: Trace) -> None:
-    """Leaving waits for those who stand in line through the group; cancelling lets them go."""
+    """W125. Leaving waits for those who stand in line through the group; cancelling lets them go."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq = supervisor.alloc_workqueue("test", flags, 1, max_pending=1)
         answers: list[bool] = []
@@ -382,7 +387,7 @@ async def test_a_refused_queueing_makes_no_member(flags: Flags, trace: Trace) ->
 
 
 async def test_a_group_outside_learns_that_its_supervisor_was_cancelled(flags: Flags, trace: Trace) -> None:
-    """Its members have not come to their end: leaving as if they had would lose them."""
+    """W128. Its members have not come to their end: leaving as if they had would lose them."""
     ready = trio.Event()
     box: list[Workqueue] = []
 
@@ -407,7 +412,7 @@ async def test_a_group_outside_learns_that_its_supervisor_was_cancelled(flags: F
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 async def test_an_order_to_stop_goes_to_the_supervisor(flags: Flags, error: type[BaseException], trace: Trace) -> None:
-    """Invariant 59: from a member too, and then it is not the group's."""
+    """W109; invariant 59: from a member too, and then it is not the group's."""
 
     def stop() -> None:
         raise error
@@ -427,6 +432,8 @@ async def test_an_order_to_stop_goes_to_the_supervisor(flags: Flags, error: type
 
 @pytest.mark.parametrize("max_pending", [0, 1])
 async def test_map_gives_the_results_in_the_order_of_the_arguments(flags: Flags, max_pending: int) -> None:
+    """W129."""
+
     async def double(number: int) -> int:
         await trio.sleep(10 - number)
         return 2 * number
@@ -440,6 +447,7 @@ async def test_map_gives_the_results_in_the_order_of_the_arguments(flags: Flags,
 
 
 async def test_map_takes_arguments_no_faster_than_there_is_room(flags: Flags) -> None:
+    """W129."""
     ahead: list[int] = []
     done = 0
 
@@ -460,6 +468,8 @@ async def test_map_takes_arguments_no_faster_than_there_is_room(flags: Flags) ->
 
 
 async def test_map_fails_as_a_group(flags: Flags) -> None:
+    """W129."""
+
     async def pick(fn: Callable[[], int]) -> int:
         await trio.lowlevel.checkpoint()
         return fn()

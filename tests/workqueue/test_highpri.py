@@ -84,7 +84,7 @@ def run_often(main: Callable[[], object], times: int = 20) -> None:
 
 @over_pairings
 def test_high_items_start_before_normal_ones_that_were_queued_before(pairing: Pairing) -> None:
-    """Invariant 37: normal never delays high, on fresh pools and on those that have idle workers."""
+    """W57; invariant 37: normal never delays high, on fresh pools and on those that have idle workers."""
 
     async def main() -> None:
         async with open_with(pairing[2])() as supervisor:
@@ -106,7 +106,7 @@ def test_high_items_start_before_normal_ones_that_were_queued_before(pairing: Pa
 
 @over_pairings
 def test_a_high_item_goes_before_the_rest_of_a_burst(pairing: Pairing) -> None:
-    """Invariant 37: by the time of the one normal item under way; both kinds of burst, those that block or not."""
+    """W59; invariant 37: by the time of the one normal item under way; both kinds of burst, those that block or not."""
 
     async def main() -> None:
         async with open_with(pairing[2])() as supervisor:
@@ -131,7 +131,7 @@ def test_a_high_item_goes_before_the_rest_of_a_burst(pairing: Pairing) -> None:
 
 @over_pairings
 async def test_a_sleeping_high_pool_holds_up_nobody(pairing: Pairing, trace: Trace) -> None:
-    """Invariant 37: also one that has every slot taken and items without."""
+    """W58; invariant 37: also one that has every slot taken and items without."""
     async with open_with(pairing[2])() as supervisor:
         queues = Queues(supervisor, pairing, max_active=2)
         trace.queue(queues.high, "x y z")
@@ -147,7 +147,7 @@ async def test_a_sleeping_high_pool_holds_up_nobody(pairing: Pairing, trace: Tra
 
 @over_pairings
 async def test_a_high_pool_at_capacity_holds_up_nobody(pairing: Pairing, trace: Trace) -> None:
-    """Invariant 37: it has items with a slot, but no place for them."""
+    """W58; invariant 37: it has items with a slot, but no place for them."""
     async with open_with(pairing[2])(capacity=2) as supervisor:
         queues = Queues(supervisor, pairing)
         trace.queue(queues.high, "x y z")
@@ -161,7 +161,7 @@ async def test_a_high_pool_at_capacity_holds_up_nobody(pairing: Pairing, trace: 
 
 @over_pairings
 async def test_a_high_item_that_runs_holds_up_nobody(pairing: Pairing, trace: Trace) -> None:
-    """Invariant 37: it has started; and if its pool is bound, concurrency management holds up those behind it."""
+    """W58; invariant 37: it has started; and if its pool is bound, concurrency management holds up those behind it."""
     async with open_with(pairing[2])() as supervisor:
         queues, spinner = Queues(supervisor, pairing), Spinner()
         queues.high.queue_work(Work(spinner.spin))
@@ -180,7 +180,7 @@ async def test_a_high_item_that_runs_holds_up_nobody(pairing: Pairing, trace: Tr
 @pytest.mark.parametrize("plight", ["asleep", "max_active", "running"])
 @over_pairings
 async def test_a_saturated_normal_pool_does_not_delay_a_high_item(pairing: Pairing, plight: str, trace: Trace) -> None:
-    """Invariant 37."""
+    """W59; invariant 37."""
     async with open_with(pairing[2])(capacity=3) as supervisor:
         queues, spinner = Queues(supervisor, pairing), Spinner()
         if plight == "max_active":
@@ -200,7 +200,7 @@ async def test_a_saturated_normal_pool_does_not_delay_a_high_item(pairing: Pairi
 
 @over_pairings
 def test_a_high_item_that_is_cancelled_holds_up_nobody(pairing: Pairing) -> None:
-    """Invariant 23: whoever waited for it goes on; before any turn, and after one to three."""
+    """W58; invariant 23: whoever waited for it goes on; before any turn, and after one to three."""
 
     async def main(between: int) -> None:
         async with open_with(pairing[2])() as supervisor:
@@ -227,7 +227,7 @@ def test_a_high_item_that_is_cancelled_holds_up_nobody(pairing: Pairing) -> None
 
 @over_pairings
 async def test_a_normal_item_that_comes_back_or_starts_parked_is_not_held(pairing: Pairing) -> None:
-    """P3, P8: though there is always a high item that could start."""
+    """W60; P3, P8: though there is always a high item that could start."""
     async with open_with(pairing[2])() as supervisor:
         queues = Queues(supervisor, pairing)
         events: list[str] = []
@@ -262,6 +262,7 @@ async def test_a_normal_item_that_comes_back_or_starts_parked_is_not_held(pairin
 
 @over_pairings
 async def test_only_the_pools_of_its_cpu_let_a_high_pool_go_first(pairing: Pairing) -> None:
+    """W60."""
     async with open_with(pairing[2])(cpus=2) as supervisor:
         queues = Queues(supervisor, pairing)
         ran: list[int] = []
@@ -284,6 +285,7 @@ async def test_only_the_pools_of_its_cpu_let_a_high_pool_go_first(pairing: Pairi
 
 @over_pairings
 async def test_a_normal_pool_made_after_the_high_one_is_held_too(pairing: Pairing, trace: Trace) -> None:
+    """W57."""
     async with open_with(pairing[2])() as supervisor:
         high = supervisor.alloc_workqueue("high", pairing[1] | WQ_HIGHPRI)
         normal = supervisor.alloc_workqueue("normal", pairing[0])
@@ -295,7 +297,7 @@ async def test_a_normal_pool_made_after_the_high_one_is_held_too(pairing: Pairin
 
 
 async def test_high_queues_of_both_kinds_go_before_normal_queues_of_both(open_bound: Open, trace: Trace) -> None:
-    """The pairing is by CPU and not by kind: there is one loop for all of them."""
+    """W57. The pairing is by CPU and not by kind: there is one loop for all of them."""
     async with open_bound() as supervisor:
         kinds = (WQ_UNBOUND, BOUND)
         normal = [supervisor.alloc_workqueue("normal", kind) for kind in kinds]
@@ -308,7 +310,7 @@ async def test_high_queues_of_both_kinds_go_before_normal_queues_of_both(open_bo
 
 
 async def test_an_intensive_high_queue_goes_first_and_holds_up_nobody_else(open_bound: Open, trace: Trace) -> None:
-    """Invariants 35 and 37 together."""
+    """W58; invariants 35 and 37 together."""
     async with open_bound() as supervisor:
         spinner = Spinner()
         high = supervisor.alloc_workqueue("high", WQ_HIGHPRI | WQ_CPU_INTENSIVE)
@@ -326,7 +328,7 @@ async def test_an_intensive_high_queue_goes_first_and_holds_up_nobody_else(open_
 
 
 async def test_cancelling_a_supervisor_ends_those_that_are_held(autojump_clock: MockClock) -> None:
-    """Invariant 60."""
+    """W5; invariant 60."""
     discarded: list[str] = []
     with trio.CancelScope() as scope:
         async with open_with("trampoline")() as supervisor:
@@ -346,6 +348,7 @@ async def test_cancelling_a_supervisor_ends_those_that_are_held(autojump_clock: 
 
 
 async def test_pools_are_made_when_first_wanted_and_named_like_the_kernels(open_bound: Open) -> None:
+    """W57."""
     names: set[str] = set()
 
     def note_name() -> None:
@@ -373,7 +376,7 @@ async def test_pools_are_made_when_first_wanted_and_named_like_the_kernels(open_
 @pytest.mark.parametrize("seed", range(8))
 @over_pairings
 async def test_no_normal_item_starts_while_a_high_one_could(pairing: Pairing, seed: int) -> None:
-    """Invariants 23, 26 and 37 over random runs; everything ends, and the books are at zero."""
+    """W57; invariants 23, 26 and 37 over random runs; everything ends, and the books are at zero."""
     rng = random.Random(seed)
     errors = Errors()
     started = 0

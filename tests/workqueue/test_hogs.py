@@ -30,7 +30,7 @@ HERE = __name__
 
 
 def test_reports_follow_the_kernels_back_off() -> None:
-    """Invariant 36: 4, 5, 7, 11, 19, 35, 67 and so on."""
+    """W61; invariant 36: 4, 5, 7, 11, 19, 35, 67 and so on."""
     assert [count for count in range(200) if must_report_hog(count)] == [4, 5, 7, 11, 19, 35, 67, 131]
 
 
@@ -83,7 +83,7 @@ def alloc_kind(supervisor: Supervisor, kind: Kind) -> Workqueue:
 
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 async def test_a_long_step_is_counted_wherever_it_stands_in_the_run(burner: Burner, kind: Kind) -> None:
-    """First, middle, last or only; every one of them; bound and unbound."""
+    """W61. First, middle, last or only; every one of them; bound and unbound."""
     async with open_with(kind[1])() as supervisor:
         wq = alloc_kind(supervisor, kind)
         for steps in ((0.02, 0.0, 0.0), (0.0, 0.03, 0.0), (0.0, 0.0, 0.04), (0.05,), (0.02, 0.02)):
@@ -98,7 +98,7 @@ async def test_a_long_step_is_counted_wherever_it_stands_in_the_run(burner: Burn
 
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 async def test_a_step_below_the_threshold_is_none(burner: Burner, kind: Kind) -> None:
-    """Invariant 36: nor are many that are long only together."""
+    """W62; invariant 36: nor are many that are long only together."""
     async with open_with(kind[1])() as supervisor:
         wq = alloc_kind(supervisor, kind)
         await wq.run(burner.steps, *[0.009] * 5)
@@ -109,6 +109,7 @@ async def test_a_step_below_the_threshold_is_none(burner: Burner, kind: Kind) ->
 
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 async def test_the_threshold_is_an_option(burner: Burner, kind: Kind) -> None:
+    """W61."""
     async with open_with(kind[1])(cpu_intensive_threshold=0.1) as supervisor:
         wq = alloc_kind(supervisor, kind)
         await wq.run(burner.steps, 0.09, 0.11, 0.09)
@@ -117,7 +118,7 @@ async def test_the_threshold_is_an_option(burner: Burner, kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 async def test_threshold_zero_switches_it_off(burner: Burner, kind: Kind) -> None:
-    """Invariant 36; the CPU time is counted all the same."""
+    """W61; invariant 36; the CPU time is counted all the same."""
     async with open_with(kind[1])(cpu_intensive_threshold=0) as supervisor:
         wq = alloc_kind(supervisor, kind)
         await wq.run(burner.steps, 5.0, 5.0)
@@ -128,6 +129,7 @@ async def test_threshold_zero_switches_it_off(burner: Burner, kind: Kind) -> Non
 
 @pytest.mark.parametrize("threshold", [-1, float("nan")])
 async def test_an_unusable_threshold_is_refused(threshold: float) -> None:
+    """W6."""
     with pytest.raises(ValueError, match="cpu_intensive_threshold"):
         async with open_supervisor(cpu_intensive_threshold=threshold):
             pass  # pragma: no cover
@@ -137,7 +139,7 @@ async def test_an_unusable_threshold_is_refused(threshold: float) -> None:
 async def test_a_long_step_lets_the_next_item_start_beside_it(
     open_bound: Open, burner: Burner, trace: Trace, steps: tuple[float, ...]
 ) -> None:
-    """Invariant 36: marked at the end of the step, for the rest of the run; and that is no CMW."""
+    """W64; invariant 36: marked at the end of the step, for the rest of the run; and that is no CMW."""
     async with open_bound() as supervisor:
         wq = alloc_bound(supervisor)
         wq.queue_work(Work(burner.then_spin, *steps))
@@ -156,7 +158,7 @@ async def test_a_long_step_lets_the_next_item_start_beside_it(
 async def test_a_marked_run_is_marked_once_and_for_that_run_only(
     open_bound: Open, burner: Burner, trace: Trace
 ) -> None:
-    """Invariant 36: the next run counts in nr_running again."""
+    """W64; invariant 36: the next run counts in nr_running again."""
     async with open_bound() as supervisor:
         wq = alloc_bound(supervisor)
         work = Work(burner.steps, 0.02, 0.02, 0.0, 0.02)
@@ -176,7 +178,7 @@ async def test_a_marked_run_is_marked_once_and_for_that_run_only(
 
 
 async def test_an_unbound_run_is_never_marked(burner: Burner) -> None:
-    """Invariant 36: there is no nr_running to leave; its hogs are counted all the same."""
+    """W64; invariant 36: there is no nr_running to leave; its hogs are counted all the same."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         await wq.run(burner.steps, 0.02, 0.02)
@@ -186,7 +188,7 @@ async def test_an_unbound_run_is_never_marked(burner: Burner) -> None:
 
 @pytest.mark.parametrize("end", ["interrupt", "error"])
 async def test_a_marked_run_that_is_cut_short_leaves_no_trace(open_bound: Open, burner: Burner, end: str) -> None:
-    """Invariants 26 and 59."""
+    """W64; invariants 26 and 59."""
     errors = Errors()
 
     async def body() -> None:
@@ -209,7 +211,7 @@ async def test_a_marked_run_that_is_cut_short_leaves_no_trace(open_bound: Open, 
 
 
 async def test_the_report_names_the_function_and_gives_advice(burner: Burner, caplog: pytest.LogCaptureFixture) -> None:
-    """Invariant 36: at the 4th, 5th, 7th, 11th and 19th long step."""
+    """W61; invariant 36: at the 4th, 5th, 7th, 11th and 19th long step."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         reported: list[int] = []
@@ -228,7 +230,7 @@ async def test_the_report_names_the_function_and_gives_advice(burner: Burner, ca
 
 
 async def test_hogs_are_told_apart_by_function(burner: Burner, autojump_clock: MockClock) -> None:
-    """Not by item, object, partial or closure: a table by those would grow with every queueing."""
+    """W63. Not by item, object, partial or closure: a table by those would grow with every queueing."""
 
     class Callable:
         def __call__(self) -> None:
@@ -245,6 +247,7 @@ async def test_hogs_are_told_apart_by_function(burner: Burner, autojump_clock: M
 
 
 async def test_the_table_of_hogs_is_bounded(autojump_clock: MockClock) -> None:
+    """W63."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
 
@@ -266,7 +269,7 @@ async def test_the_table_of_hogs_is_bounded(autojump_clock: MockClock) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 async def test_cpu_time_is_the_sum_of_the_steps(burner: Burner, kind: Kind) -> None:
-    """Invariant 62: what the items hold the loop for, not what they sleep, nor what error policies take."""
+    """W69; invariant 62: what the items hold the loop for, not what they sleep, nor what error policies take."""
 
     async def sleepy() -> None:
         burner.clock.jump(0.002)
@@ -296,7 +299,7 @@ async def test_cpu_time_is_the_sum_of_the_steps(burner: Burner, kind: Kind) -> N
 
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 async def test_the_time_of_an_error_policy_is_no_items(burner: Burner, kind: Kind) -> None:
-    """The next item of that worker follows in the same turn."""
+    """W62. The next item of that worker follows in the same turn."""
 
     def broken() -> None:
         raise ValueError("of the item")
@@ -312,7 +315,7 @@ async def test_the_time_of_an_error_policy_is_no_items(burner: Burner, kind: Kin
 
 
 def test_under_the_system_clock_steps_are_timed_too() -> None:
-    """By `time.perf_counter`: a busy wait of a real millisecond is one."""
+    """W69. By `time.perf_counter`: a busy wait of a real millisecond is one."""
 
     async def main() -> float:
         async with open_supervisor() as supervisor:
@@ -347,7 +350,10 @@ class Machine:
 async def test_a_step_that_waited_for_the_machine_is_no_hogs(
     kind: Kind, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Others had the processor for most of it: advice to its author would be wrong (the kernel counts runtime too)."""
+    """Others had the processor for most of it: advice to its author would be wrong (the kernel counts runtime too).
+
+    W62.
+    """
     machine = Machine()
     monkeypatch.setattr("ktrio.workqueue._hogs.step_clocks", lambda: (lambda: machine.wall, lambda: machine.ours))
 

@@ -45,7 +45,7 @@ def recorder() -> Recorder:
 
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 async def test_each_run_has_its_four_events_in_order(kind: Kind, recorder: Recorder, trace: Trace) -> None:
-    """Invariant 8: Q <= A <= S <= E, each once for a run; a queueing that returns False has none."""
+    """W10, W164; invariant 8: Q <= A <= S <= E, each once for a run; a queueing that returns False has none."""
     flags, sensor = kind
     async with open_with(sensor)() as supervisor:
         supervisor.add_instrument(recorder)
@@ -70,6 +70,7 @@ async def test_each_run_has_its_four_events_in_order(kind: Kind, recorder: Recor
 
 
 async def test_an_event_names_item_queue_cpu_worker_and_time(recorder: Recorder) -> None:
+    """W164."""
     async with open_supervisor(2) as supervisor:
         supervisor.add_instrument(recorder)
         wq = alloc(supervisor, "traced")
@@ -92,6 +93,7 @@ async def test_an_event_names_item_queue_cpu_worker_and_time(recorder: Recorder)
 
 
 async def test_an_item_that_raises_has_an_end_too(recorder: Recorder) -> None:
+    """W164."""
     async with open_supervisor() as supervisor:
         supervisor.add_instrument(recorder)
         wq = supervisor.alloc_workqueue("traced", on_error=lambda _work, _error: None)
@@ -101,6 +103,7 @@ async def test_an_item_that_raises_has_an_end_too(recorder: Recorder) -> None:
 
 
 async def test_an_item_cancelled_while_pending_has_no_start(recorder: Recorder, trace: Trace) -> None:
+    """W164."""
     async with open_supervisor() as supervisor:
         supervisor.add_instrument(recorder)
         wq = alloc(supervisor, max_active=1)
@@ -114,6 +117,7 @@ async def test_an_item_cancelled_while_pending_has_no_start(recorder: Recorder, 
 
 
 async def test_an_item_queued_while_it_runs_is_activated_after_that_run(recorder: Recorder) -> None:
+    """W164."""
     async with open_supervisor() as supervisor:
         supervisor.add_instrument(recorder)
         wq = alloc(supervisor, max_active=1)
@@ -130,7 +134,7 @@ async def test_an_item_queued_while_it_runs_is_activated_after_that_run(recorder
 
 
 async def test_an_item_that_starts_parked_is_activated_by_its_first_return_only(recorder: Recorder) -> None:
-    """P8: only here the start may come first."""
+    """W165; P8: only here the start may come first."""
     async with open_supervisor() as supervisor:
         supervisor.add_instrument(recorder)
         wq = alloc(supervisor, max_active=1)
@@ -154,6 +158,8 @@ async def test_an_item_that_starts_parked_is_activated_by_its_first_return_only(
 
 
 async def test_only_methods_that_are_overridden_are_called() -> None:
+    """W166."""
+
     class StartsOnly(WorkqueueInstrument):
         def __init__(self) -> None:
             self.starts = 0
@@ -216,6 +222,7 @@ async def test_an_instrument_that_raises_is_removed_and_logged_and_harms_nobody(
     recorder: Recorder,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """W168."""
     flags, sensor = kind
     async with open_with(sensor)() as supervisor:
         broken = raising_in(point, error)
@@ -262,7 +269,7 @@ MISUSES: dict[str, Misuse] = {
 async def test_an_instrument_that_changes_a_queue_is_misuse(
     misuse: str, point: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It may only look: the call raises RuntimeError before it has changed anything."""
+    """W167. It may only look: the call raises RuntimeError before it has changed anything."""
 
     def method(self: object, event: WorkEvent) -> None:
         MISUSES[misuse](supervisor, wq, event.work)
@@ -282,6 +289,7 @@ async def test_an_instrument_that_changes_a_queue_is_misuse(
 
 @pytest.mark.parametrize("point", ["queue_work", "activate_work", "execute_start", "execute_end"])
 async def test_an_instrument_may_look_at_everything(point: str, caplog: pytest.LogCaptureFixture) -> None:
+    """W163."""
     looks: list[str] = []
 
     def method(self: object, event: WorkEvent) -> None:
@@ -298,6 +306,8 @@ async def test_an_instrument_may_look_at_everything(point: str, caplog: pytest.L
 async def test_cancel_and_interrupt_from_within_an_instrument_are_misuse(
     trace: Trace, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """W167."""
+
     class Meddler(WorkqueueInstrument):
         def queue_work(self, event: WorkEvent, /) -> None:
             works["a"].interrupt()
@@ -322,6 +332,8 @@ async def test_cancel_and_interrupt_from_within_an_instrument_are_misuse(
 
 
 async def test_a_slow_instrument_makes_no_hog_of_an_item() -> None:
+    """W62, W166."""
+
     class Slow(WorkqueueInstrument):
         def execute_start(self, event: WorkEvent, /) -> None:
             clock.jump(1)

@@ -9,6 +9,7 @@ from tests.workqueue.conftest import Errors, Trace, alloc, assert_at_zero
 
 
 async def test_interrupt_cancels_the_running_instance(trace: Trace) -> None:
+    """W92."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         works = trace.queue(wq, "a b")
@@ -25,6 +26,7 @@ async def test_interrupt_cancels_the_running_instance(trace: Trace) -> None:
 
 
 async def test_interrupt_of_what_does_not_run_returns_false(trace: Trace) -> None:
+    """W92."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.holder("a")
@@ -39,6 +41,7 @@ async def test_interrupt_of_what_does_not_run_returns_false(trace: Trace) -> Non
 
 
 async def test_a_reason_can_be_given(trace: Trace) -> None:
+    """W92."""
     reasons: list[object] = []
 
     async def body() -> None:
@@ -59,7 +62,7 @@ async def test_a_reason_can_be_given(trace: Trace) -> None:
 
 
 async def test_an_interrupted_item_that_was_requeued_runs_again(trace: Trace) -> None:
-    """The run is interrupted, not the queueing behind it."""
+    """W93. The run is interrupted, not the queueing behind it."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         work = trace.queue(wq, "a")["a"]
@@ -76,6 +79,7 @@ async def test_an_interrupted_item_that_was_requeued_runs_again(trace: Trace) ->
 
 
 async def test_an_item_requeued_after_its_interrupt_runs_again(trace: Trace) -> None:
+    """W93."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.queue(wq, "a")["a"]
@@ -88,7 +92,7 @@ async def test_an_item_requeued_after_its_interrupt_runs_again(trace: Trace) -> 
 
 
 async def test_an_interrupt_after_the_last_wait_does_not_hit_the_next_item(trace: Trace) -> None:
-    """The worker's scope is fresh for the next item, and for the item's own next run."""
+    """W93. The worker's scope is fresh for the next item, and for the item's own next run."""
 
     async def body() -> None:
         await trace.gate("body").wait()
@@ -155,6 +159,8 @@ async def test_an_interrupt_during_the_run_reaches_child_tasks() -> None:
 
 
 async def test_an_interrupt_is_waited_out_behind_a_shield(trace: Trace) -> None:
+    """W92."""
+
     async def body() -> None:
         with trio.move_on_after(50, shield=True):
             await trace.gate("shielded").wait()
@@ -206,7 +212,7 @@ async def test_errors_raised_on_the_way_out_follow_the_policy() -> None:
 
 
 async def test_interrupted_items_are_not_errors(trace: Trace) -> None:
-    """Invariant 59: the default policy, which is loud, says nothing."""
+    """W92; invariant 59: the default policy, which is loud, says nothing."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         works = trace.queue(wq, "a b c")
@@ -219,6 +225,7 @@ async def test_interrupted_items_are_not_errors(trace: Trace) -> None:
 
 
 async def test_a_worker_is_reused_after_an_interrupt(trace: Trace) -> None:
+    """W93."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         for _ in range(20):

@@ -22,7 +22,7 @@ def is_protected() -> bool:
 
 
 async def test_items_are_not_protected() -> None:
-    """Neither at the first step nor later, neither parked nor in child tasks."""
+    """W124. Neither at the first step nor later, neither parked nor in child tasks."""
     seen: dict[str, bool] = {}
 
     def sync_body() -> None:
@@ -57,6 +57,7 @@ async def test_items_are_not_protected() -> None:
 
 
 async def test_the_tasks_that_use_a_supervisor_stay_as_they_were() -> None:
+    """W124."""
     assert not is_protected()
     async with open_supervisor() as supervisor:
         assert not is_protected()
@@ -68,7 +69,7 @@ async def test_the_tasks_that_use_a_supervisor_stay_as_they_were() -> None:
 
 
 async def test_user_callbacks_are_called_with_the_books_in_order() -> None:
-    """on_error and on_discard may look at the queue and queue on it."""
+    """W12, W108. on_error and on_discard may look at the queue and queue on it."""
     seen: list[tuple[str, int, int]] = []
 
     def look(what: str) -> None:
@@ -109,7 +110,7 @@ def run_until_interrupted(main: Callable[[], Awaitable[None]]) -> BaseException 
 
 @pytest.mark.parametrize("kind", ["sync", "async", "parked", "child", "started parked"])
 def test_an_interrupt_in_an_item_reaches_the_supervisor(trace: Trace, kind: str) -> None:
-    """The item is cut at that very line, everything else is cancelled, and the books are at zero."""
+    """W124. The item is cut at that very line, everything else is cancelled, and the books are at zero."""
     queues: list[Workqueue] = []
 
     def hit() -> None:
@@ -247,7 +248,7 @@ def strike_once(strike: int) -> tuple[Striker, BaseException | None]:
 
 
 def test_an_interrupt_at_any_line_of_the_library_leaves_the_books_whole() -> None:
-    """Library code is protected: the interrupt waits for the next checkpoint of the main task, or for an item."""
+    """W124. Library code is protected: the interrupt waits for the next checkpoint of the main task, or for an item."""
     unharmed, error = strike_once(sys.maxsize)
     assert error is None
     assert unharmed.lines > 500
@@ -265,7 +266,7 @@ def test_an_interrupt_at_any_line_of_the_library_leaves_the_books_whole() -> Non
     "wait", ["sleep", "run pending", "run running", "run shielded", "flush", "cancel_sync", "drain", "destroy"]
 )
 def test_an_interrupt_while_the_main_task_waits_ends_the_supervisor(trace: Trace, wait: str) -> None:
-    """As in any Trio program: it is raised in the main task, whatever that waits for; all else is cancelled."""
+    """W124. As in any Trio program: it is raised in the main task, whatever that waits for; all else is cancelled."""
     queues: list[Workqueue] = []
 
     async def clean_up_slowly() -> None:

@@ -43,7 +43,7 @@ def queue(wq: Workqueue, trace: Trace, key: object, names: str) -> dict[str, Wor
 
 
 async def test_within_a_lane_one_after_the_other_between_lanes_side_by_side(flags: Flags, trace: Trace) -> None:
-    """As invariant 16, for each key; several CPUs do not change it."""
+    """W130. As invariant 16, for each key; several CPUs do not change it."""
     async with open_supervisor(cpus=3) as supervisor:
         wq = supervisor.alloc_workqueue("test", flags, max_active=2)
         queue(wq, trace, "a", "a1 a2 a3")
@@ -65,7 +65,7 @@ async def test_within_a_lane_one_after_the_other_between_lanes_side_by_side(flag
 async def test_an_item_behind_its_lane_holds_no_slot_and_a_long_lane_has_no_more_of_the_queue(
     flags: Flags, trace: Trace
 ) -> None:
-    """Each next one of a lane goes to the end of the queue's line."""
+    """W131, W132. Each next one of a lane goes to the end of the queue's line."""
     trace.open(*"abcdefg")
     async with open_supervisor() as supervisor:
         wq = supervisor.alloc_workqueue("test", flags, max_active=1)
@@ -77,6 +77,7 @@ async def test_an_item_behind_its_lane_holds_no_slot_and_a_long_lane_has_no_more
 
 
 async def test_all_handles_of_a_key_are_one_lane_also_after_it_was_empty(flags: Flags, trace: Trace) -> None:
+    """W130."""
     async with open_supervisor() as supervisor:
         wq = supervisor.alloc_workqueue("test", flags)
         kept = wq.lane(("customer", 7))
@@ -98,7 +99,7 @@ async def test_all_handles_of_a_key_are_one_lane_also_after_it_was_empty(flags: 
 
 @pytest.mark.parametrize("end", ["error", "interrupt", "cancel"])
 async def test_the_next_runs_however_the_one_before_it_ends(flags: Flags, trace: Trace, end: str) -> None:
-    """Invariants 19, 59: an error goes to the policy as ever, the lane goes on."""
+    """W132; invariants 19, 59: an error goes to the policy as ever, the lane goes on."""
     errors = Errors()
 
     async def fail() -> None:
@@ -129,7 +130,7 @@ async def test_the_next_runs_however_the_one_before_it_ends(flags: Flags, trace:
 
 
 async def test_who_waits_behind_can_be_cancelled_flushed_and_is_discarded_once(flags: Flags, trace: Trace) -> None:
-    """Invariants 39, 46, 50: a queueing like any other."""
+    """W131; invariants 39, 46, 50: a queueing like any other."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq = supervisor.alloc_workqueue("test", flags)
         works = queue(wq, trace, "key", "a b c")
@@ -155,7 +156,7 @@ async def test_who_waits_behind_can_be_cancelled_flushed_and_is_discarded_once(f
 
 
 async def test_flush_and_drain_of_the_queue_wait_for_who_waits_in_lanes(flags: Flags, trace: Trace) -> None:
-    """Invariants 42, 51: accepted is accepted."""
+    """W131; invariants 42, 51: accepted is accepted."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq = supervisor.alloc_workqueue("test", flags)
 
@@ -210,7 +211,7 @@ async def test_leaving_the_supervisor_runs_lanes_to_their_end_and_cancelling_it_
 
 
 async def test_a_parked_item_keeps_its_lane_but_not_its_slot(flags: Flags, trace: Trace) -> None:
-    """P1 for the slot, and as P7 for the lane."""
+    """W133; P1 for the slot, and as P7 for the lane."""
     async with open_supervisor() as supervisor:
         wq = supervisor.alloc_workqueue("test", flags, max_active=1)
         trace.open("a back")
@@ -229,7 +230,7 @@ async def test_a_parked_item_keeps_its_lane_but_not_its_slot(flags: Flags, trace
 
 
 async def test_an_item_that_queues_itself_takes_its_turn_in_the_lane(flags: Flags, trace: Trace) -> None:
-    """P6 holds for plain requeues; in a lane there are others first."""
+    """W133; P6 holds for plain requeues; in a lane there are others first."""
     runs: list[str] = []
 
     def body() -> None:
@@ -268,7 +269,7 @@ async def test_a_run_interrupted_while_it_is_queued_again_in_its_lane_goes_on_th
 
 
 async def test_an_item_that_runs_otherwise_may_be_queued_in_a_lane(flags: Flags, trace: Trace) -> None:
-    """Invariant 4: never twice at a time; it is then the head of its lane, and waits for its own run."""
+    """W13; invariant 4: never twice at a time; it is then the head of its lane, and waits for its own run."""
     async with open_supervisor() as supervisor:
         wq = supervisor.alloc_workqueue("test", flags)
         work = trace.queue(wq, "a")["a"]
@@ -284,6 +285,7 @@ async def test_an_item_that_runs_otherwise_may_be_queued_in_a_lane(flags: Flags,
 
 
 async def test_flush_of_a_lane_waits_for_that_lane_only(flags: Flags, trace: Trace) -> None:
+    """W134."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq = supervisor.alloc_workqueue("test", flags)
         await wq.lane("key").flush()
@@ -308,7 +310,7 @@ async def test_flush_of_a_lane_waits_for_that_lane_only(flags: Flags, trace: Tra
 
 
 async def test_waiting_inside_a_lane_for_who_is_behind_is_an_error(flags: Flags, trace: Trace) -> None:
-    """Invariant 58: the lane is kept while the item is parked, so that wait could never end."""
+    """W134; invariant 58: the lane is kept while the item is parked, so that wait could never end."""
     caught: list[str] = []
 
     async def body() -> None:
@@ -331,6 +333,7 @@ async def test_waiting_inside_a_lane_for_who_is_behind_is_an_error(flags: Flags,
 
 
 async def test_a_full_queue_refuses_in_lanes_too_and_room_keeps_the_order(flags: Flags, trace: Trace) -> None:
+    """W131."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq = supervisor.alloc_workqueue("test", flags, 2, max_pending=1)
         lane = wq.lane("key")
@@ -352,7 +355,7 @@ async def test_a_full_queue_refuses_in_lanes_too_and_room_keeps_the_order(flags:
 
 
 async def test_moving_a_delayed_item_takes_it_out_of_its_lane(flags: Flags, trace: Trace) -> None:
-    """`mod_delayed_work` queues it anew: the lane does not wait for its timer, whether it was first or not."""
+    """W133. `mod_delayed_work` queues it anew: the lane does not wait for its timer, whether it was first or not."""
     async with open_supervisor() as supervisor:
         wq = supervisor.alloc_workqueue("test", flags, max_active=1)
         trace.queue(wq, "blocker")
@@ -487,5 +490,5 @@ async def live(flags: Flags, program: list[list[tuple[str, int]]], scripts: list
 def test_lanes_agree_with_the_model(
     flags: Flags, program: list[list[tuple[str, int]]], scripts: list[str], cpus: int
 ) -> None:
-    """Invariants 3, 4, 12, 16 (per lane), 21."""
+    """W130, W132; invariants 3, 4, 12, 16 (per lane), 21."""
     run_bounded(partial(live, flags, program, scripts, cpus))

@@ -66,6 +66,8 @@ def watchdog_threads() -> list[str]:
 @kinds
 @in_real_time
 async def test_it_names_the_item_that_holds_the_loop_with_its_stack(kind: Kind, reports: Reports) -> None:
+    """W173."""
+
     async def holds() -> None:
         await trio.lowlevel.checkpoint()
         reports.hold_until_named("Work holder running")
@@ -86,6 +88,8 @@ async def test_it_names_the_item_that_holds_the_loop_with_its_stack(kind: Kind, 
 @kinds
 @in_real_time
 async def test_it_names_a_plain_function_and_a_first_step(kind: Kind, reports: Reports) -> None:
+    """W173."""
+
     async def at_once() -> None:
         reports.hold_until_named("Work at once running")
         await trio.lowlevel.checkpoint()
@@ -101,6 +105,8 @@ async def test_it_names_a_plain_function_and_a_first_step(kind: Kind, reports: R
 
 @in_real_time
 async def test_it_names_the_item_of_a_child_task(reports: Reports) -> None:
+    """W173."""
+
     async def holds() -> None:
         await trio.lowlevel.checkpoint()
         reports.hold_until_named("Work parent running")
@@ -147,6 +153,7 @@ async def test_items_inside_items_of_another_supervisor_are_named_by_their_own(r
 
 @in_real_time
 async def test_it_says_when_the_loop_goes_on_and_reports_each_hold_once(reports: Reports) -> None:
+    """W173."""
     async with open_supervisor(loop_watchdog=THRESHOLD) as supervisor:
         wq = alloc(supervisor)
         for number in range(3):
@@ -160,6 +167,7 @@ async def test_it_says_when_the_loop_goes_on_and_reports_each_hold_once(reports:
 
 @in_real_time
 async def test_the_thread_ends_with_the_supervisor_and_there_is_none_unless_asked_for() -> None:
+    """W174."""
     assert not watchdog_threads()
     async with open_supervisor():
         assert not watchdog_threads()
@@ -170,6 +178,7 @@ async def test_the_thread_ends_with_the_supervisor_and_there_is_none_unless_aske
 
 @in_real_time
 async def test_the_thread_ends_with_a_supervisor_that_is_cancelled_or_fails() -> None:
+    """W174."""
     with trio.CancelScope() as scope:
         async with open_supervisor(loop_watchdog=1000):
             scope.cancel()
@@ -183,6 +192,7 @@ async def test_the_thread_ends_with_a_supervisor_that_is_cancelled_or_fails() ->
 
 @in_real_time
 async def test_a_negative_threshold_is_refused() -> None:
+    """W6."""
     with pytest.raises(ValueError, match="loop_watchdog must be seconds"):
         async with open_supervisor(loop_watchdog=-1):
             pass

@@ -12,7 +12,7 @@ from tests.workqueue.conftest import Trace, alloc, assert_at_zero
 
 @pytest.mark.parametrize("max_active", [1, 2, 3, 7])
 async def test_nr_active_never_exceeds_max_active(max_active: int) -> None:
-    """Invariant 10: per pwq; items that run at once are as many as the slots, and all slots are used."""
+    """W28; invariant 10: per pwq; items that run at once are as many as the slots, and all slots are used."""
     running = [0, 0]
     most = [0, 0]
 
@@ -34,7 +34,7 @@ async def test_nr_active_never_exceeds_max_active(max_active: int) -> None:
 
 
 async def test_each_cpu_has_its_own_slots(trace: Trace) -> None:
-    """Invariant 10: max_active 1 is one at a time and FIFO per CPU; two CPUs overlap."""
+    """W29; invariant 10: max_active 1 is one at a time and FIFO per CPU; two CPUs overlap."""
     async with open_supervisor(2) as supervisor:
         wq = alloc(supervisor, max_active=1)
         trace.queue(wq, "a b", cpu=0)
@@ -49,7 +49,7 @@ async def test_each_cpu_has_its_own_slots(trace: Trace) -> None:
 
 
 async def test_lowering_cancels_nothing_and_starts_nothing_until_below(trace: Trace) -> None:
-    """Invariant 10: after a lowering nr_active only falls until it is under the new limit."""
+    """W34; invariant 10: after a lowering nr_active only falls until it is under the new limit."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=4)
         trace.queue(wq, "a b c d e f g")
@@ -69,7 +69,7 @@ async def test_lowering_cancels_nothing_and_starts_nothing_until_below(trace: Tr
 
 
 async def test_no_slot_is_free_while_an_item_is_inactive() -> None:
-    """Invariant 12: at any moment somebody looks."""
+    """W30; invariant 12: at any moment somebody looks."""
     rng = random.Random(12)
     looks = 0
 
@@ -104,7 +104,7 @@ async def test_no_slot_is_free_while_an_item_is_inactive() -> None:
 
 
 async def test_activation_follows_queue_order_minus_the_cancelled(trace: Trace) -> None:
-    """Invariant 13."""
+    """W32; invariant 13."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         works = trace.queue(wq, "a b c d e f")
@@ -118,7 +118,7 @@ async def test_activation_follows_queue_order_minus_the_cancelled(trace: Trace) 
 
 
 async def test_a_newcomer_never_overtakes_an_inactive_item(trace: Trace) -> None:
-    """Invariant 14: not even right after max_active was raised, in the same stretch."""
+    """W33; invariant 14: not even right after max_active was raised, in the same stretch."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         trace.queue(wq, "a b c")
@@ -136,7 +136,7 @@ async def test_a_newcomer_never_overtakes_an_inactive_item(trace: Trace) -> None
 
 
 async def test_a_cancelled_and_requeued_item_goes_to_the_end(trace: Trace) -> None:
-    """Invariant 14: a cancelled place is lost."""
+    """W33; invariant 14: a cancelled place is lost."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         works = trace.queue(wq, "a b c")
@@ -148,7 +148,7 @@ async def test_a_cancelled_and_requeued_item_goes_to_the_end(trace: Trace) -> No
 
 @pytest.mark.parametrize(("raised", "promoted"), [(2, 1), (3, 2), (5, 4), (50, 5)])
 async def test_raising_promotes_at_once(trace: Trace, raised: int, promoted: int) -> None:
-    """Invariant 18: min(new slots, inactive), without any completion."""
+    """W34; invariant 18: min(new slots, inactive), without any completion."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         trace.queue(wq, "a b c d e f")
@@ -162,7 +162,7 @@ async def test_raising_promotes_at_once(trace: Trace, raised: int, promoted: int
 
 
 async def test_raising_promotes_on_every_cpu(trace: Trace) -> None:
-    """Invariant 18."""
+    """W34; invariant 18."""
     async with open_supervisor(3) as supervisor:
         wq = alloc(supervisor, max_active=1)
         names = [str(number) for number in range(9)]
@@ -173,7 +173,7 @@ async def test_raising_promotes_on_every_cpu(trace: Trace) -> None:
 
 
 async def test_cancelling_an_active_item_promotes_exactly_one(trace: Trace) -> None:
-    """Invariant 19: it held a slot, although it had not started."""
+    """W31; invariant 19: it held a slot, although it had not started."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=2)
         works = trace.queue(wq, "a b c d")
@@ -187,7 +187,7 @@ async def test_cancelling_an_active_item_promotes_exactly_one(trace: Trace) -> N
 
 
 async def test_cancelling_an_inactive_item_promotes_none(trace: Trace) -> None:
-    """Invariant 19."""
+    """W31; invariant 19."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=2)
         works = trace.queue(wq, "a b c d")
@@ -201,7 +201,7 @@ async def test_cancelling_an_inactive_item_promotes_none(trace: Trace) -> None:
 
 
 async def test_slots_return_to_zero(trace: Trace) -> None:
-    """Invariant 21: whichever way items leave: ended, cancelled, interrupted, failed."""
+    """W162; invariant 21: whichever way items leave: ended, cancelled, interrupted, failed."""
     failed: list[Exception] = []
 
     def fail() -> None:
@@ -224,7 +224,7 @@ async def test_slots_return_to_zero(trace: Trace) -> None:
 
 
 async def test_an_item_waiting_for_capacity_holds_its_slot(trace: Trace) -> None:
-    """nr_active counts what waits on the worklist."""
+    """W28, W37. nr_active counts what waits on the worklist."""
     async with open_supervisor(capacity=1) as supervisor:
         wq = alloc(supervisor, max_active=2)
         trace.queue(wq, "a b c")
@@ -235,6 +235,7 @@ async def test_an_item_waiting_for_capacity_holds_its_slot(trace: Trace) -> None
 
 
 async def test_zero_means_the_default_of_256() -> None:
+    """W29."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         assert wq.max_active == 256
@@ -247,6 +248,7 @@ async def test_zero_means_the_default_of_256() -> None:
 
 @pytest.mark.parametrize("number", [-1, 65_537])
 async def test_a_max_active_out_of_range_is_an_error(number: int) -> None:
+    """W35."""
     async with open_supervisor() as supervisor:
         with pytest.raises(ValueError, match=str(number)):
             alloc(supervisor, "bad", number)

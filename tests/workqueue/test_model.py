@@ -247,5 +247,8 @@ async def live(
 def test_the_queue_agrees_with_the_model(
     kind: Kind, program: Program, scripts: list[list[str]], cpus: int, capacity: int, max_active: int
 ) -> None:
-    """Invariants 1-8, 10, 12-14, 18, 19, 21-23, 26, 39-42, 44, 46, 47, 49, 50, 55, 62, 63 and P1-P4, P6."""
+    """Invariants 1-8, 10, 12-14, 18, 19, 21-23, 26, 39-42, 44, 46, 47, 49, 50, 55, 62, 63 and P1-P4, P6.
+
+    W9, W28, W30, W32, W42, W49.
+    """
     run_bounded(partial(live, kind, program, scripts, cpus, capacity, max_active))

@@ -29,7 +29,7 @@ def alloc_ordered(supervisor: Supervisor, name: str = "ordered", max_pending: in
 
 
 async def test_items_run_one_at_a_time_in_the_order_of_queueing_over_all_cpus(trace: Trace) -> None:
-    """Invariant 16: S order == Q order, no overlap, whatever CPU is named."""
+    """W38; invariant 16: S order == Q order, no overlap, whatever CPU is named."""
     async with open_supervisor(cpus=3) as supervisor:
         wq = alloc_ordered(supervisor)
 
@@ -47,7 +47,7 @@ async def test_items_run_one_at_a_time_in_the_order_of_queueing_over_all_cpus(tr
 
 
 async def test_it_has_one_pwq_and_every_cpu_is_that_one(trace: Trace) -> None:
-    """DESIGN part 4: an ordered queue has exactly one pwq."""
+    """W38. DESIGN part 4: an ordered queue has exactly one pwq."""
     async with open_supervisor(cpus=3) as supervisor:
         wq = alloc_ordered(supervisor)
         books = wq.statistics()
@@ -62,7 +62,7 @@ async def test_it_has_one_pwq_and_every_cpu_is_that_one(trace: Trace) -> None:
 
 
 async def test_ordered_queues_take_the_cpus_by_turns_and_share_pools() -> None:
-    """Invariant 38: queues of equal attributes have the same pool; none is made for a queue."""
+    """W38; invariant 38: queues of equal attributes have the same pool; none is made for a queue."""
     async with open_supervisor(cpus=2) as supervisor:
         before = len(supervisor.pools)
         queues = [alloc_ordered(supervisor, f"o{number}") for number in range(4)]
@@ -83,7 +83,7 @@ async def test_highpri_is_about_the_pool() -> None:
 
 
 async def test_max_active_cannot_be_set(trace: Trace) -> None:
-    """Kernel: ``workqueue_set_max_active`` refuses ordered queues. Invariant 16."""
+    """W40. Kernel: ``workqueue_set_max_active`` refuses ordered queues. Invariant 16."""
     async with open_supervisor() as supervisor:
         wq = alloc_ordered(supervisor)
         trace.queue(wq, "a b")
@@ -96,7 +96,7 @@ async def test_max_active_cannot_be_set(trace: Trace) -> None:
 
 
 async def test_nothing_starts_parked(trace: Trace) -> None:
-    """P8 and order exclude each other: it is an error, and nothing has changed."""
+    """W40; P8 and order exclude each other: it is an error, and nothing has changed."""
     async with open_supervisor() as supervisor:
         wq = alloc_ordered(supervisor)
         work = trace.holder("a")
@@ -109,7 +109,7 @@ async def test_nothing_starts_parked(trace: Trace) -> None:
 
 
 async def test_what_is_queued_again_while_it_runs_keeps_its_place_in_the_order(trace: Trace) -> None:
-    """Invariants 6, 16 and P6: before or behind the others, as it was queued."""
+    """W39; invariants 6, 16 and P6: before or behind the others, as it was queued."""
     async with open_supervisor() as supervisor:
         wq = alloc_ordered(supervisor)
         first = trace.queue(wq, "a")["a"]
@@ -126,7 +126,7 @@ async def test_what_is_queued_again_while_it_runs_keeps_its_place_in_the_order(t
 
 
 async def test_what_queues_itself_with_others_behind_goes_behind_them(trace: Trace) -> None:
-    """Invariant 16; the kernel runs a collided item at once only if nobody waits."""
+    """W39; invariant 16; the kernel runs a collided item at once only if nobody waits."""
     async with open_supervisor() as supervisor:
         wq = alloc_ordered(supervisor)
         works = trace.queue(wq, "a b")
@@ -138,7 +138,7 @@ async def test_what_queues_itself_with_others_behind_goes_behind_them(trace: Tra
 
 
 async def test_queueing_from_an_item_on_another_cpu_finds_the_one_pwq(trace: Trace, autojump_clock: MockClock) -> None:
-    """However it is queued: now, later, or once there is room."""
+    """W38. However it is queued: now, later, or once there is room."""
     async with open_supervisor(cpus=3) as supervisor:
         other, wq = alloc(supervisor), alloc_ordered(supervisor, max_pending=1)
 
@@ -157,7 +157,7 @@ async def test_queueing_from_an_item_on_another_cpu_finds_the_one_pwq(trace: Tra
 
 
 async def test_errors_do_not_hold_up_the_next() -> None:
-    """Invariant 59."""
+    """W38; invariant 59."""
     errors = Errors()
     ran: list[int] = []
     async with open_supervisor() as supervisor:
@@ -170,6 +170,7 @@ async def test_errors_do_not_hold_up_the_next() -> None:
 
 
 async def test_a_rate_keeps_the_order(autojump_clock: MockClock) -> None:
+    """W38."""
     times: list[tuple[int, float]] = []
     async with open_supervisor(cpus=2) as supervisor:
         wq = supervisor.alloc_ordered_workqueue("slow", rate=Rate(1))
@@ -181,6 +182,7 @@ async def test_a_rate_keeps_the_order(autojump_clock: MockClock) -> None:
 
 
 async def test_a_left_supervisor_allocates_none() -> None:
+    """W3."""
     async with open_supervisor() as supervisor:
         pass
     with pytest.raises(SupervisorClosedError, match="'late'"):
@@ -328,7 +330,7 @@ async def in_a_child(wait: Wait, wq: Workqueue, behind: Work) -> None:
 @pytest.mark.parametrize("child", [False, True], ids=["own", "child"])
 @pytest.mark.parametrize("wait", [flush_it, ask_for_its_result, run_another])
 async def test_waiting_for_what_stands_behind_is_a_deadlock(wait: Wait, child: bool) -> None:
-    """P7, P8, invariant 58: it names both, and nothing is left behind."""
+    """W41; P7, P8, invariant 58: it names both, and nothing is left behind."""
     caught: list[str] = []
 
     async def body() -> None:
@@ -350,7 +352,7 @@ async def test_waiting_for_what_stands_behind_is_a_deadlock(wait: Wait, child: b
 
 
 async def test_a_deadlock_over_another_queue_is_found() -> None:
-    """Invariant 58: the item waits for one that waits for what stands behind the first."""
+    """W41; invariant 58: the item waits for one that waits for what stands behind the first."""
     caught: list[str] = []
 
     async def wait(name: str, work: Work) -> None:
@@ -375,7 +377,7 @@ async def test_a_deadlock_over_another_queue_is_found() -> None:
 
 
 async def test_a_wait_with_a_deadline_is_not_certain(autojump_clock: MockClock) -> None:
-    """Invariant 58: no false positive; it ends, and then the others go on."""
+    """W104; invariant 58: no false positive; it ends, and then the others go on."""
     too_slow: list[float] = []
 
     async def body() -> None:
@@ -394,7 +396,7 @@ async def test_a_wait_with_a_deadline_is_not_certain(autojump_clock: MockClock) 
 
 
 async def test_cancelling_the_one_behind_is_fine(trace: Trace) -> None:
-    """Invariant 48: `cancel_sync` and `disable_sync` never wait for a pending item."""
+    """W41; invariant 48: `cancel_sync` and `disable_sync` never wait for a pending item."""
     outcomes: list[bool] = []
 
     async def body() -> None:
@@ -429,7 +431,7 @@ async def test_waiting_for_another_queue_keeps_the_slot(trace: Trace) -> None:
 
 
 async def test_a_return_that_waits_for_a_place_holds_the_slot_in_the_graph() -> None:
-    """Invariant 58, P7: the pool's one place is held by who waits for what stands behind the returner."""
+    """W41; invariant 58, P7: the pool's one place is held by who waits for what stands behind the returner."""
     caught: list[str] = []
     gate = trio.Event()
 
@@ -529,6 +531,6 @@ async def one_random_run(seed: int) -> None:
 
 @pytest.mark.parametrize("block", range(4))
 async def test_at_random_starts_are_in_the_order_of_queueing(block: int) -> None:
-    """Invariants 3, 16, 21 and P7: with parking, time limits, cancellation, errors and queueing from inside."""
+    """W38; invariants 3, 16, 21 and P7: with parking, time limits, cancellation, errors and queueing from inside."""
     for seed in range(block * 25, block * 25 + 25):
         await one_random_run(seed)

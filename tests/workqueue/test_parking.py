@@ -259,7 +259,7 @@ async def test_parking_where_it_makes_no_sense_is_an_error(where: str) -> None:
 
 @pytest.mark.parametrize("how", ["flush", "cancel_sync", "in parked"])
 async def test_waiting_for_a_parked_item_while_holding_what_it_needs_does_not_hang(trace: Trace, how: str) -> None:
-    """P8: the waiting caller steps aside, or is told by an error that it never can."""
+    """W102; P8: the waiting caller steps aside, or is told by an error that it never can."""
 
     async def body() -> None:
         trace.note("b starts")

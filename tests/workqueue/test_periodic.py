@@ -55,6 +55,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 async def test_it_runs_once_at_each_tick_and_not_before_one_interval(kind: Kind) -> None:
+    """W78."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("periodic", kind[0]), Log()
         assert wq.queue_periodic_work(log.work, 2)
@@ -70,6 +71,7 @@ async def test_it_runs_once_at_each_tick_and_not_before_one_interval(kind: Kind)
 
 @pytest.mark.parametrize(("first_delay", "expected"), [(0, [0, 2, 4]), (0.5, [0.5, 2.5, 4.5]), (5, [5])])
 async def test_first_delay_says_when_the_grid_begins(kind: Kind, first_delay: float, expected: list[float]) -> None:
+    """W78."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("periodic", kind[0]), Log()
         wq.queue_periodic_work(log.work, 2, first_delay=first_delay)
@@ -78,6 +80,7 @@ async def test_first_delay_says_when_the_grid_begins(kind: Kind, first_delay: fl
 
 
 async def test_the_grid_does_not_drift_by_what_runs_take(kind: Kind) -> None:
+    """W78."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("periodic", kind[0]), Log()
         log.takes = [0.75] * 1000
@@ -89,7 +92,7 @@ async def test_the_grid_does_not_drift_by_what_runs_take(kind: Kind) -> None:
 
 
 async def test_a_tick_that_finds_it_running_is_skipped_and_counted(kind: Kind) -> None:
-    """Invariant 4, without a run queued for later: it does not run again as soon as it ends."""
+    """W80; invariant 4, without a run queued for later: it does not run again as soon as it ends."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("periodic", kind[0]), Log()
         log.takes = [2.5]
@@ -100,6 +103,7 @@ async def test_a_tick_that_finds_it_running_is_skipped_and_counted(kind: Kind) -
 
 
 async def test_a_tick_that_finds_it_pending_is_skipped_and_counted(kind: Kind, trace: Trace) -> None:
+    """W80."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("periodic", kind[0], 1), Log()
         trace.queue(wq, "holder")
@@ -112,7 +116,7 @@ async def test_a_tick_that_finds_it_pending_is_skipped_and_counted(kind: Kind, t
 
 
 def test_a_stall_of_the_loop_is_not_made_up_for_in_a_burst() -> None:
-    """Seven ticks pass while the clock jumps; one run, and then the grid again."""
+    """W80. Seven ticks pass while the clock jumps; one run, and then the grid again."""
     clock = MockClock(autojump_threshold=0)
 
     async def main() -> None:
@@ -130,6 +134,7 @@ def test_a_stall_of_the_loop_is_not_made_up_for_in_a_burst() -> None:
 
 
 async def test_between_ticks_it_may_be_queued_out_of_turn(kind: Kind) -> None:
+    """W79."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("periodic", kind[0]), Log()
         wq.queue_periodic_work(log.work, 2)
@@ -140,7 +145,7 @@ async def test_between_ticks_it_may_be_queued_out_of_turn(kind: Kind) -> None:
 
 
 async def test_a_ticking_item_does_not_begin_to_tick_again(kind: Kind) -> None:
-    """Invariants 1 and 2."""
+    """W10; invariants 1 and 2."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("periodic", kind[0]), Log()
         assert wq.queue_periodic_work(log.work, 2)
@@ -150,7 +155,7 @@ async def test_a_ticking_item_does_not_begin_to_tick_again(kind: Kind) -> None:
 
 
 async def test_cancel_stops_it_and_withdraws_what_is_pending(kind: Kind, trace: Trace) -> None:
-    """Invariant 46. A stopped ticker discards nothing; a tick that was queued already is discarded once."""
+    """W81; invariant 46. A stopped ticker discards nothing; a tick that was queued already is discarded once."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("periodic", kind[0], 1), Log()
         assert not log.work.cancel()
@@ -172,7 +177,7 @@ async def test_cancel_stops_it_and_withdraws_what_is_pending(kind: Kind, trace: 
 
 
 async def test_cancel_sync_stops_it_and_waits_for_the_run(kind: Kind) -> None:
-    """Invariant 47."""
+    """W81; invariant 47."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("periodic", kind[0]), Log()
         log.takes = [5]
@@ -194,6 +199,7 @@ async def test_cancel_sync_stops_it_and_waits_for_the_run(kind: Kind) -> None:
 
 
 async def test_it_may_stop_itself(kind: Kind) -> None:
+    """W81."""
     async with open_with(kind[1])() as supervisor:
         wq = supervisor.alloc_workqueue("periodic", kind[0])
         ran: list[bool] = []
@@ -209,6 +215,7 @@ async def test_it_may_stop_itself(kind: Kind) -> None:
 
 
 async def test_an_error_does_not_stop_it(kind: Kind) -> None:
+    """W81."""
     errors: list[Exception] = []
 
     def fail() -> None:
@@ -222,7 +229,7 @@ async def test_an_error_does_not_stop_it(kind: Kind) -> None:
 
 
 async def test_ticks_during_a_drain_are_skipped_and_the_grid_goes_on(kind: Kind, trace: Trace) -> None:
-    """Invariant 51: nothing is lost and nothing raised in the timer task."""
+    """W80; invariant 51: nothing is lost and nothing raised in the timer task."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("periodic", kind[0]), Log()
         wq.queue_periodic_work(log.work, 1)
@@ -239,7 +246,7 @@ async def test_ticks_during_a_drain_are_skipped_and_the_grid_goes_on(kind: Kind,
 
 
 async def test_destroy_and_leaving_stop_it(kind: Kind) -> None:
-    """Invariants 52 and 60."""
+    """W81; invariants 52 and 60."""
     async with open_with(kind[1])() as supervisor:
         wq, other = (supervisor.alloc_workqueue(name, kind[0]) for name in ("destroyed", "left"))
         log, second = Log(), Log()
@@ -259,7 +266,7 @@ async def test_destroy_and_leaving_stop_it(kind: Kind) -> None:
 
 
 async def test_a_cancelled_supervisor_stops_it(kind: Kind) -> None:
-    """Invariant 60."""
+    """W81; invariant 60."""
     log = Log()
     with trio.move_on_after(2.5):
         async with open_with(kind[1])() as supervisor:
@@ -269,6 +276,7 @@ async def test_a_cancelled_supervisor_stops_it(kind: Kind) -> None:
 
 
 async def test_each_run_has_a_copy_of_the_context_in_which_it_began_to_tick(kind: Kind) -> None:
+    """W79."""
     count: contextvars.ContextVar[int] = contextvars.ContextVar("count")
     seen: list[int] = []
 
@@ -286,6 +294,7 @@ async def test_each_run_has_a_copy_of_the_context_in_which_it_began_to_tick(kind
 
 @pytest.mark.parametrize("interval", [0, -1, math.nan, math.inf])
 async def test_an_interval_that_is_none_is_an_error(kind: Kind, interval: float) -> None:
+    """W6."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("periodic", kind[0]), Log()
         with pytest.raises(ValueError, match="interval must be positive seconds"):
@@ -298,6 +307,7 @@ async def test_an_interval_that_is_none_is_an_error(kind: Kind, interval: float)
 
 
 async def test_ticking_on_another_queue_while_it_runs_is_an_error(kind: Kind) -> None:
+    """W14."""
     async with open_with(kind[1])() as supervisor:
         wq, other = (supervisor.alloc_workqueue(name, kind[0]) for name in ("one", "other"))
         log = Log()
@@ -321,7 +331,7 @@ async def test_it_is_shown(kind: Kind) -> None:
 @pytest.mark.parametrize("interval", [0.1, 1 / 3, 1e-3, 7.3, 1e6])
 @pytest.mark.parametrize("first", [0.0, 1e9 + 0.1, 123.456])
 def test_next_tick_is_the_first_that_lies_ahead(first: float, interval: float) -> None:
-    """Asked exactly at a tick, which rounding makes hard, and between two."""
+    """W78. Asked exactly at a tick, which rounding makes hard, and between two."""
     for number in [*range(200), 10**6]:
         at = first + number * interval
         assert next_tick(first, interval, at) == number + 1

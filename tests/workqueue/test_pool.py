@@ -29,7 +29,7 @@ class TurnCounter(trio.abc.Instrument):
 
 @pytest.mark.parametrize("count", [1, 3, 10])
 async def test_blocking_items_need_one_worker_more_than_there_are_items(trace: Trace, count: int) -> None:
-    """Invariant 30: N items blocked at once on a fresh pool: N + 1 workers, one of them in reserve."""
+    """W43; invariant 30: N items blocked at once on a fresh pool: N + 1 workers, one of them in reserve."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         trace.queue(wq, " ".join(names_of(count)))
@@ -43,7 +43,7 @@ async def test_blocking_items_need_one_worker_more_than_there_are_items(trace: T
 
 
 async def test_items_that_block_one_by_one_need_as_many_workers(trace: Trace) -> None:
-    """Invariant 30: the same total when each has blocked before the next comes."""
+    """W43; invariant 30: the same total when each has blocked before the next comes."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         for name in names_of(6):
@@ -55,7 +55,7 @@ async def test_items_that_block_one_by_one_need_as_many_workers(trace: Trace) ->
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_items_that_never_block_need_no_more_workers(kind: str) -> None:
-    """Invariant 30 with N = 0 blocked: one worker and its reserve, however many items."""
+    """W43; invariant 30 with N = 0 blocked: one worker and its reserve, however many items."""
     runs = 0
 
     def body() -> None:
@@ -75,7 +75,7 @@ async def test_items_that_never_block_need_no_more_workers(kind: str) -> None:
 
 
 async def test_many_blocking_items_start_within_few_turns_of_the_loop(trace: Trace) -> None:
-    """Invariant 23: wake-ups double instead of chaining one start to the next."""
+    """W42; invariant 23: wake-ups double instead of chaining one start to the next."""
     names = names_of(1000)
     counter = TurnCounter()
     async with open_supervisor(capacity=2000) as supervisor:
@@ -91,7 +91,7 @@ async def test_many_blocking_items_start_within_few_turns_of_the_loop(trace: Tra
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_no_wake_up_is_lost(seed: int) -> None:
-    """Invariant 23: at rest nothing waits on the worklist, whenever the items came."""
+    """W42; invariant 23: at rest nothing waits on the worklist, whenever the items came."""
     rng = random.Random(seed)
     started = 0
 
@@ -118,7 +118,7 @@ async def test_no_wake_up_is_lost(seed: int) -> None:
 
 
 async def test_an_item_that_only_yields_does_not_hold_up_the_next(trace: Trace) -> None:
-    """Invariant 23: on an unbound pool a yield is enough to wake the next worker."""
+    """W42; invariant 23: on an unbound pool a yield is enough to wake the next worker."""
     stop = False
 
     async def spin() -> None:
@@ -141,7 +141,7 @@ async def test_an_item_that_only_yields_does_not_hold_up_the_next(trace: Trace) 
 
 
 async def test_nr_running_is_always_zero(trace: Trace) -> None:
-    """Invariant 26: unbound pools do not count; seen from inside running items too. P3 for these pools."""
+    """W53; invariant 26: unbound pools do not count; seen from inside running items too. P3 for these pools."""
     seen: set[int] = set()
 
     async def body() -> None:
@@ -161,7 +161,7 @@ async def test_nr_running_is_always_zero(trace: Trace) -> None:
 
 
 async def test_every_worker_is_idle_or_busy(trace: Trace) -> None:
-    """Invariant 27: at rest idle + busy == workers, nobody is starting, and busy == occupied + parked."""
+    """W48; invariant 27: at rest idle + busy == workers, nobody is starting, and busy == occupied + parked."""
     rng = random.Random(27)
     async with open_supervisor(capacity=20, idle_timeout=10.0) as supervisor:
         wq = alloc(supervisor)
@@ -185,7 +185,7 @@ async def test_every_worker_is_idle_or_busy(trace: Trace) -> None:
 
 
 async def test_the_most_recently_idled_worker_is_woken_first(trace: Trace) -> None:
-    """Invariant 31: last in, first out."""
+    """W44; invariant 31: last in, first out."""
     tasks: dict[str, trio.lowlevel.Task] = {}
 
     async def body(name: str) -> None:
@@ -209,7 +209,7 @@ async def test_the_most_recently_idled_worker_is_woken_first(trace: Trace) -> No
 
 
 async def test_a_quiet_trickle_is_served_by_one_worker(trace: Trace) -> None:
-    """Invariant 31."""
+    """W44; invariant 31."""
     tasks = set()
 
     async def body() -> None:
@@ -229,6 +229,7 @@ async def test_a_quiet_trickle_is_served_by_one_worker(trace: Trace) -> None:
 
 
 async def test_at_capacity_nothing_starts_and_a_counter_says_so(trace: Trace) -> None:
+    """W36."""
     async with open_supervisor(capacity=2) as supervisor:
         wq = alloc(supervisor)
         assert supervisor.statistics().capacity == 2
@@ -248,6 +249,7 @@ async def test_at_capacity_nothing_starts_and_a_counter_says_so(trace: Trace) ->
 
 
 async def test_a_pool_below_capacity_counts_no_waiting_start(trace: Trace) -> None:
+    """W36."""
     async with open_supervisor(capacity=3) as supervisor:
         trace.queue(alloc(supervisor), "a b c")
         await wait_all_tasks_blocked()
@@ -258,7 +260,7 @@ async def test_a_pool_below_capacity_counts_no_waiting_start(trace: Trace) -> No
 
 @pytest.mark.parametrize("capacity", [1, 2, 5])
 async def test_capacity_is_never_exceeded_and_always_used(capacity: int) -> None:
-    """Invariant 23 at capacity: a place that is free is taken at once."""
+    """W36, W42; invariant 23 at capacity: a place that is free is taken at once."""
     running = most = 0
 
     async def body(naps: int) -> None:
@@ -285,6 +287,7 @@ async def test_capacity_is_never_exceeded_and_always_used(capacity: int) -> None
 
 
 async def test_the_pools_of_two_cpus_do_not_interact(trace: Trace) -> None:
+    """W54."""
     async with open_supervisor(2, capacity=1) as supervisor:
         wq = alloc(supervisor)
         trace.queue(wq, "a b", cpu=0)

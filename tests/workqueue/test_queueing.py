@@ -12,7 +12,7 @@ from tests.workqueue.conftest import Trace, alloc, assert_at_zero
 
 @pytest.mark.parametrize("max_active", [1, 8])
 async def test_queueing_returns_true_unless_the_item_is_pending(trace: Trace, max_active: int) -> None:
-    """Invariant 1: False iff pending, be it on the worklist, inactive, or behind its own run."""
+    """W9; invariant 1: False iff pending, be it on the worklist, inactive, or behind its own run."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=max_active)
         first, second = trace.holder("first"), trace.holder("second")
@@ -33,7 +33,7 @@ async def test_queueing_returns_true_unless_the_item_is_pending(trace: Trace, ma
 
 
 async def test_a_refused_queueing_changes_nothing(trace: Trace) -> None:
-    """Invariant 2: position, queue, CPU and counters stay, whichever queue and CPU the refused call names."""
+    """W10; invariant 2: position, queue, CPU and counters stay, whichever queue and CPU the refused call names."""
     async with open_supervisor(2) as supervisor:
         wq, other = alloc(supervisor, "mine", 1), alloc(supervisor, "other")
         works = trace.queue(wq, "running b c", cpu=0)
@@ -50,7 +50,7 @@ async def test_a_refused_queueing_changes_nothing(trace: Trace) -> None:
 
 
 async def test_each_accepted_queueing_runs_exactly_once_unless_cancelled() -> None:
-    """Invariant 3: starts == true queueings - successful cancels; every start has its end."""
+    """W11; invariant 3: starts == true queueings - successful cancels; every start has its end."""
     rng = random.Random(3)
     accepted = [0] * 5
     cancelled = [0] * 5
@@ -85,7 +85,7 @@ async def test_each_accepted_queueing_runs_exactly_once_unless_cancelled() -> No
 
 
 async def test_an_item_never_runs_twice_at_a_time() -> None:
-    """Invariant 4: whatever CPU it is queued on, from wherever."""
+    """W13; invariant 4: whatever CPU it is queued on, from wherever."""
     running = most = runs = 0
 
     async def body() -> None:
@@ -115,7 +115,7 @@ async def test_an_item_never_runs_twice_at_a_time() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 async def test_no_event_is_missed(seed: int) -> None:
-    """Invariant 7: a flag set before a refused queueing is seen by a later start."""
+    """W17; invariant 7: a flag set before a refused queueing is seen by a later start."""
     rng = random.Random(seed)
     produced = consumed = 0
     refused = 0
@@ -169,7 +169,7 @@ async def test_the_states_of_a_run_come_in_order() -> None:
 
 
 async def test_queueing_never_yields(trace: Trace) -> None:
-    """Invariant 9: a plain function, from a task and from inside an item."""
+    """W7; invariant 9: a plain function, from a task and from inside an item."""
     outcomes: list[bool] = []
 
     async def body() -> None:
@@ -189,6 +189,7 @@ async def test_queueing_never_yields(trace: Trace) -> None:
 
 
 async def test_functions_get_their_arguments_sync_or_async() -> None:
+    """W19."""
     calls: list[tuple[object, ...]] = []
 
     async def async_body(*args: object) -> None:
@@ -202,6 +203,7 @@ async def test_functions_get_their_arguments_sync_or_async() -> None:
 
 
 async def test_items_of_one_pwq_start_in_queue_order(trace: Trace) -> None:
+    """W32."""
     async with open_supervisor() as supervisor:
         names = " ".join(str(number) for number in range(40))
         trace.queue(alloc(supervisor), names)
@@ -211,7 +213,7 @@ async def test_items_of_one_pwq_start_in_queue_order(trace: Trace) -> None:
 
 
 async def test_items_of_two_queues_of_one_pool_start_in_queue_order(trace: Trace) -> None:
-    """The worklist of a pool is one FIFO over all its queues."""
+    """W37. The worklist of a pool is one FIFO over all its queues."""
     async with open_supervisor() as supervisor:
         one, two = alloc(supervisor, "one"), alloc(supervisor, "two")
         names = [str(number) for number in range(12)]
@@ -223,6 +225,7 @@ async def test_items_of_two_queues_of_one_pool_start_in_queue_order(trace: Trace
 
 
 async def test_items_from_outside_are_dealt_round_robin_over_the_cpus(trace: Trace) -> None:
+    """W18."""
     async with open_supervisor(3) as supervisor:
         wq = alloc(supervisor)
         assert wq.cpus == 3
@@ -233,6 +236,8 @@ async def test_items_from_outside_are_dealt_round_robin_over_the_cpus(trace: Tra
 
 
 async def test_items_from_inside_an_item_stay_on_its_cpu(trace: Trace) -> None:
+    """W18."""
+
     async def body() -> None:
         trace.queue(wq, "a b")
         async with trio.open_nursery() as nursery:
@@ -254,6 +259,7 @@ async def test_items_from_inside_an_item_stay_on_its_cpu(trace: Trace) -> None:
 
 @pytest.mark.parametrize("cpu", [-1, 2, 1000])
 async def test_an_unknown_cpu_is_an_error(trace: Trace, cpu: int) -> None:
+    """W6."""
     async with open_supervisor(2) as supervisor:
         wq = alloc(supervisor)
         work = trace.holder("a")
@@ -264,7 +270,7 @@ async def test_an_unknown_cpu_is_an_error(trace: Trace, cpu: int) -> None:
 
 
 async def test_an_item_that_runs_on_one_queue_is_refused_by_another(trace: Trace) -> None:
-    """Invariant 4: non-reentrancy holds across queues, by an error."""
+    """W14; invariant 4: non-reentrancy holds across queues, by an error."""
     async with open_supervisor() as supervisor:
         one, two = alloc(supervisor, "one"), alloc(supervisor, "two")
         work = trace.queue(one, "a")["a"]

@@ -161,7 +161,7 @@ class Life:
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 @pytest.mark.parametrize("chunk", range(CHUNKS))
 def test_random_lives_end_with_books_at_zero_and_no_hang(chunk: int, kind: Kind) -> None:
-    """Invariants 3, 4, 12, 21, 23, 26, 32, 59, 62 and P1-P6, under everything at once."""
+    """W11, W162; invariants 3, 4, 12, 21, 23, 26, 32, 59, 62 and P1-P6, under everything at once."""
     for seed in range(chunk * RUNS // CHUNKS, (chunk + 1) * RUNS // CHUNKS):
         try:
             run_bounded(Life(seed, kind).live)
@@ -173,7 +173,7 @@ def test_random_lives_end_with_books_at_zero_and_no_hang(chunk: int, kind: Kind)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 def test_random_lives_cut_short_end_with_books_at_zero(kind: Kind) -> None:
-    """Invariant 60: the same lives, with their supervisor cancelled at a random moment."""
+    """W5, W162; invariant 60: the same lives, with their supervisor cancelled at a random moment."""
 
     async def cut(life: Life, after: float) -> None:
         with trio.move_on_after(after):

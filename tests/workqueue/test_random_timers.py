@@ -1,4 +1,4 @@
-"""Whatever is done with timers, and however it ends: each queueing accepted runs once or is discarded once (3, W6)."""
+"""Whatever is done with timers, and however it ends: each queueing accepted runs once or is discarded once (3, W11)."""
 
 from contextlib import suppress
 from functools import partial
@@ -122,7 +122,7 @@ def check(kind: Kind, program: Program, scripts: list[list[str]], cpus: int, end
 def test_nothing_with_a_timer_is_lost(
     kind: Kind, program: Program, scripts: list[list[str]], cpus: int, end: str
 ) -> None:
-    """Invariants 3, 21, 52, 60, 62."""
+    """W11; invariants 3, 21, 52, 60, 62."""
     check(kind, program, scripts, cpus, end)
 
 

@@ -60,7 +60,7 @@ class Log:
 
 
 async def test_items_beyond_the_rate_wait_in_line_and_keep_their_order(kind: Kind) -> None:
-    """Invariants 13 and 14; with burst 1 they are evenly spread."""
+    """W141; invariants 13 and 14; with burst 1 they are evenly spread."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("rated", kind[0], rate=Rate(2)), Log()
         log.queue(wq, "abcdef")
@@ -74,6 +74,7 @@ async def test_items_beyond_the_rate_wait_in_line_and_keep_their_order(kind: Kin
 
 
 async def test_a_burst_starts_at_once_and_is_saved_up_while_nothing_starts(kind: Kind) -> None:
+    """W140."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("rated", kind[0], rate=Rate(10, per=10, burst=3)), Log()
         log.queue(wq, "abcdef")
@@ -90,6 +91,7 @@ async def test_a_burst_starts_at_once_and_is_saved_up_while_nothing_starts(kind:
 
 
 async def test_a_queue_below_its_rate_is_not_held_up(kind: Kind) -> None:
+    """W140."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("rated", kind[0], rate=Rate(2)), Log()
         for name in "abc":
@@ -101,7 +103,7 @@ async def test_a_queue_below_its_rate_is_not_held_up(kind: Kind) -> None:
 
 
 async def test_slots_and_rate_hold_up_together(kind: Kind) -> None:
-    """A token that finds no slot is kept; a slot given up finds no token."""
+    """W141. A token that finds no slot is kept; a slot given up finds no token."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("rated", kind[0], 1, rate=Rate(1)), Log()
         takes = iter([0.2, 2.5, 0.2, 0.2])
@@ -117,7 +119,7 @@ async def test_slots_and_rate_hold_up_together(kind: Kind) -> None:
 
 
 async def test_one_rate_serves_all_cpus_by_turns() -> None:
-    """Per queue, not per pwq; and no CPU starves (as invariant 15 has it for nodes)."""
+    """W140. Per queue, not per pwq; and no CPU starves (as invariant 15 has it for nodes)."""
     async with open_supervisor(3) as supervisor:
         wq, log = supervisor.alloc_workqueue("rated", WQ_UNBOUND, rate=Rate(1)), Log()
         for cpu, names in enumerate(("abc", "def", "ghi")):
@@ -129,7 +131,10 @@ async def test_one_rate_serves_all_cpus_by_turns() -> None:
 
 
 def test_cpus_take_turns_for_tokens_that_have_come_together() -> None:
-    """While something keeps the loop tokens gather; the first in line does not take them all, nor does a newcomer."""
+    """While something keeps the loop tokens gather; the first in line does not take them all, nor does a newcomer.
+
+    W141.
+    """
     clock = MockClock(autojump_threshold=0)
 
     async def main() -> None:
@@ -153,7 +158,7 @@ def test_cpus_take_turns_for_tokens_that_have_come_together() -> None:
 
 
 async def test_a_parked_item_comes_back_past_those_who_wait_for_the_rate(kind: Kind, trace: Trace) -> None:
-    """Returners are no starts; with a free slot they come back at once, whoever waits for a token."""
+    """W142. Returners are no starts; with a free slot they come back at once, whoever waits for a token."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("rated", kind[0], rate=Rate(1, per=100)), Log()
         wq.queue_work(trace.parker("p"))
@@ -170,7 +175,7 @@ async def test_a_parked_item_comes_back_past_those_who_wait_for_the_rate(kind: K
 async def test_a_returner_in_line_for_a_slot_gets_it_before_those_who_wait_for_the_rate(
     kind: Kind, trace: Trace
 ) -> None:
-    """It stands behind them in the line, and the slot is given up while there is no token."""
+    """W142. It stands behind them in the line, and the slot is given up while there is no token."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("rated", kind[0], 1, rate=Rate(1, per=100, burst=2)), Log()
         wq.queue_work(trace.parker("p"))
@@ -210,6 +215,7 @@ async def test_a_cancelled_return_leaves_the_line_of_a_queue_with_a_rate(kind: K
 
 
 async def test_an_item_that_starts_parked_takes_no_token(kind: Kind) -> None:
+    """W142."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("rated", kind[0], rate=Rate(1, per=10)), Log()
 
@@ -226,7 +232,7 @@ async def test_an_item_that_starts_parked_takes_no_token(kind: Kind) -> None:
 
 
 async def test_an_item_that_queues_itself_is_limited_too(kind: Kind) -> None:
-    """P6: it would inherit the slot of its own run, but there is no token."""
+    """W142; P6: it would inherit the slot of its own run, but there is no token."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("rated", kind[0], 1, rate=Rate(1)), Log()
 
@@ -243,7 +249,7 @@ async def test_an_item_that_queues_itself_is_limited_too(kind: Kind) -> None:
 
 
 async def test_an_item_queued_again_while_it_is_parked_takes_one_token(kind: Kind, trace: Trace) -> None:
-    """It leaves the line to wait for its own run (P6), and takes its token only when it starts."""
+    """W142. It leaves the line to wait for its own run (P6), and takes its token only when it starts."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("rated", kind[0], 1, rate=Rate(1, per=100, burst=4)), Log()
         parker = trace.parker("p")
@@ -265,7 +271,7 @@ async def test_an_item_queued_again_while_it_is_parked_takes_one_token(kind: Kin
 
 
 async def test_cancelling_what_waits_for_the_rate_takes_no_token(kind: Kind) -> None:
-    """Invariant 19; and with nobody waiting no timer is armed."""
+    """W144; invariant 19; and with nobody waiting no timer is armed."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("rated", kind[0], rate=Rate(1)), Log()
         works = [log.work(name) for name in "abcd"]
@@ -289,6 +295,7 @@ async def test_cancelling_what_waits_for_the_rate_takes_no_token(kind: Kind) -> 
 
 
 async def test_set_rate_takes_effect_at_once(kind: Kind) -> None:
+    """W143."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("rated", kind[0]), Log()
         wq.set_rate(Rate(1, per=100))
@@ -307,6 +314,7 @@ async def test_set_rate_takes_effect_at_once(kind: Kind) -> None:
 
 
 async def test_setting_the_same_rate_again_and_again_is_no_way_around_it(kind: Kind) -> None:
+    """W143."""
     async with open_with(kind[1])() as supervisor:
         wq, log = supervisor.alloc_workqueue("rated", kind[0], rate=Rate(1, per=10, burst=2)), Log()
         log.queue(wq, "abcd")
@@ -319,6 +327,7 @@ async def test_setting_the_same_rate_again_and_again_is_no_way_around_it(kind: K
 
 
 async def test_leaving_waits_for_what_the_rate_holds_up(kind: Kind) -> None:
+    """W144."""
     log = Log()
     async with open_with(kind[1])() as supervisor:
         wq = supervisor.alloc_workqueue("rated", kind[0], rate=Rate(1))
@@ -361,6 +370,7 @@ async def test_it_is_shown_and_counted(kind: Kind) -> None:
     "values", [(0,), (-1,), (math.inf,), (math.nan,), (1, 0), (1, math.inf), (1, math.nan), (1, 1, 0), (1, 1, -1)]
 )
 def test_a_rate_that_is_none_is_an_error(values: tuple[float, ...]) -> None:
+    """W6."""
     with pytest.raises(ValueError, match="rate"):
         Rate(*values)  # type: ignore[arg-type]
 
@@ -395,7 +405,10 @@ async def test_what_is_no_rate_is_refused(trace: Trace) -> None:
     now=st.floats(0, 1e9),
 )
 def test_the_bucket_never_gives_more_than_the_rate(interval: float, burst: int, steps: list[float], now: float) -> None:
-    """In every stretch of time: at most `burst` starts and one for each interval in it; and the next is never lost."""
+    """In every stretch of time: at most `burst` starts and one for each interval in it; and the next is never lost.
+
+    W140.
+    """
     full_at, starts = now, list[float]()
     for step in steps:
         now += step * interval / 100
@@ -415,6 +428,7 @@ def test_the_bucket_never_gives_more_than_the_rate(interval: float, burst: int, 
 def test_a_change_of_rate_keeps_the_tokens_that_are_lacking(
     lacking: float, before: float, after: float, burst: int
 ) -> None:
+    """W143."""
     full_at = full_after_change(1000 + lacking * before, 1000, before, after, burst)
     assert (full_at - 1000) / after == pytest.approx(min(lacking, burst), abs=1e-6, rel=1e-6)
 
@@ -496,5 +510,5 @@ operations = st.tuples(st.sampled_from(["queue", "queue", "queue", "cancel", "sl
 def test_the_rate_holds_whatever_is_done(
     starts: int, burst: int, cpus: int, max_active: int, program: list[tuple[str, int]]
 ) -> None:
-    """Invariants 12 (as amended), 13, 19, 21."""
+    """W140, W141; invariants 12 (as amended), 13, 19, 21."""
     run_bounded(partial(live, starts, burst, cpus, max_active, program))

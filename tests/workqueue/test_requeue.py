@@ -16,7 +16,7 @@ def slots(wq: Workqueue) -> tuple[int, int]:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_pending_is_clear_when_the_function_begins(kind: str) -> None:
-    """Invariant 5: inside its own body it can be queued once, and it runs exactly once more."""
+    """W15; invariant 5: inside its own body it can be queued once, and it runs exactly once more."""
     seen: list[object] = []
 
     def body() -> None:
@@ -36,7 +36,7 @@ async def test_pending_is_clear_when_the_function_begins(kind: str) -> None:
 
 
 async def test_a_requeue_during_the_run_starts_after_it_on_the_same_pool(trace: Trace) -> None:
-    """Invariant 6: only after the run's end, on its CPU even if another one was named."""
+    """W16; invariant 6: only after the run's end, on its CPU even if another one was named."""
     tasks: list[trio.lowlevel.Task] = []
 
     async def body() -> None:

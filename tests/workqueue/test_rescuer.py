@@ -62,7 +62,7 @@ def has_timer(supervisor: Supervisor) -> bool:
 
 @over_kinds
 async def test_an_item_at_a_full_pool_is_rescued(kind: Kind, trace: Trace) -> None:
-    """Invariant 56: ten milliseconds after it found the pool full, and not before; others are not."""
+    """W152; invariant 56: ten milliseconds after it found the pool full, and not before; others are not."""
     async with open_with(kind[1])(capacity=2) as supervisor:
         queues = Queues(supervisor, kind)
         trace.queue(queues.other, "a b c")
@@ -89,7 +89,7 @@ async def test_an_item_at_a_full_pool_is_rescued(kind: Kind, trace: Trace) -> No
 
 @over_kinds
 async def test_the_rescuer_runs_one_at_a_time_in_their_order(kind: Kind, trace: Trace) -> None:
-    """Invariant 56: an item that blocks inside the rescuer blocks the rescuer only."""
+    """W152, W154; invariant 56: an item that blocks inside the rescuer blocks the rescuer only."""
     async with open_with(kind[1])(capacity=1) as supervisor:
         queues = Queues(supervisor, kind)
         trace.queue(queues.other, "a")
@@ -112,7 +112,7 @@ async def test_the_rescuer_runs_one_at_a_time_in_their_order(kind: Kind, trace: 
 
 @over_kinds
 async def test_all_of_a_backlog_is_rescued_while_nothing_else_gets_on(kind: Kind, trace: Trace) -> None:
-    """Invariant 56: more than one batch of 16, by one call, in order and without overlap."""
+    """W152; invariant 56: more than one batch of 16, by one call, in order and without overlap."""
     order: list[int] = []
     running = 0
 
@@ -142,7 +142,7 @@ async def test_all_of_a_backlog_is_rescued_while_nothing_else_gets_on(kind: Kind
 
 @over_kinds
 async def test_after_relief_the_pool_goes_on(kind: Kind, trace: Trace) -> None:
-    """Invariant 56: the rescuer takes no more than it must."""
+    """W152; invariant 56: the rescuer takes no more than it must."""
     async with open_with(kind[1])(capacity=1) as supervisor:
         queues = Queues(supervisor, kind)
         trace.queue(queues.other, "a")
@@ -163,7 +163,7 @@ async def test_after_relief_the_pool_goes_on(kind: Kind, trace: Trace) -> None:
 
 @over_kinds
 async def test_a_pool_that_gets_on_needs_no_rescuer(kind: Kind, trace: Trace) -> None:
-    """It is full all the time, but the queue's items begin every few milliseconds."""
+    """W152. It is full all the time, but the queue's items begin every few milliseconds."""
     async with open_with(kind[1])(capacity=1) as supervisor:
         queues = Queues(supervisor, kind)
         for _ in range(20):
@@ -175,7 +175,7 @@ async def test_a_pool_that_gets_on_needs_no_rescuer(kind: Kind, trace: Trace) ->
 
 @over_kinds
 async def test_the_call_is_repeated_only_while_it_can_help(kind: Kind, trace: Trace) -> None:
-    """A rescuer that is busy is called once more; then nothing is left to do but wait, and no timer runs."""
+    """W153. A rescuer that is busy is called once more; then nothing is left to do but wait, and no timer runs."""
     async with open_with(kind[1])(capacity=1) as supervisor:
         queues = Queues(supervisor, kind)
         trace.queue(queues.other, "a")
@@ -200,7 +200,7 @@ async def test_the_call_is_repeated_only_while_it_can_help(kind: Kind, trace: Tr
 
 @over_kinds
 async def test_no_timer_runs_while_pools_have_places(kind: Kind, trace: Trace) -> None:
-    """Invariant 57's twin: a clock that jumps sees nothing of a queue with a rescuer."""
+    """W156; invariant 57's twin: a clock that jumps sees nothing of a queue with a rescuer."""
     async with open_with(kind[1])() as supervisor:
         queues = Queues(supervisor, kind)
         trace.queue(queues.safe, "x y z")
@@ -214,7 +214,7 @@ async def test_no_timer_runs_while_pools_have_places(kind: Kind, trace: Trace) -
 
 @over_kinds
 async def test_a_burst_that_fills_the_pool_itself_is_noticed(kind: Kind, trace: Trace) -> None:
-    """They were queued while places were free: nobody found the pool full when they came."""
+    """W152. They were queued while places were free: nobody found the pool full when they came."""
     async with open_with(kind[1])(capacity=2) as supervisor:
         queues = Queues(supervisor, kind)
         began = trio.current_time()
@@ -227,7 +227,7 @@ async def test_a_burst_that_fills_the_pool_itself_is_noticed(kind: Kind, trace: 
 
 @over_kinds
 async def test_each_cpu_calls_and_the_one_rescuer_goes_round(kind: Kind, trace: Trace) -> None:
-    """A batch of 16 here, then there (kernel: RESCUER_BATCH)."""
+    """W153. A batch of 16 here, then there (kernel: RESCUER_BATCH)."""
     order: list[int] = []
 
     async def body() -> None:
@@ -255,7 +255,7 @@ async def test_each_cpu_calls_and_the_one_rescuer_goes_round(kind: Kind, trace: 
 
 @over_kinds
 async def test_an_item_that_queues_inside_the_rescuer_stays_on_its_cpu(kind: Kind, trace: Trace) -> None:
-    """W9, and the rescuer is a task with the kernel's name."""
+    """W18, and the rescuer is a task with the kernel's name."""
     seen: list[str] = []
 
     async def body() -> None:
@@ -277,7 +277,7 @@ async def test_an_item_that_queues_inside_the_rescuer_stays_on_its_cpu(kind: Kin
 
 @over_kinds
 async def test_an_item_parked_in_the_rescuer_lends_its_place(kind: Kind, trace: Trace) -> None:
-    """P1, P2: and when it ends, the pool has no more places than before."""
+    """W154; P1, P2: and when it ends, the pool has no more places than before."""
     async with open_with(kind[1])(capacity=1) as supervisor:
         queues = Queues(supervisor, kind)
         trace.queue(queues.other, "a")
@@ -307,7 +307,7 @@ async def test_an_item_parked_in_the_rescuer_lends_its_place(kind: Kind, trace: 
 @over_kinds
 @pytest.mark.parametrize("end", ["raise", "interrupt", "cancel"])
 async def test_a_rescuer_outlives_what_becomes_of_its_items(kind: Kind, end: str, trace: Trace) -> None:
-    """Invariant 59."""
+    """W106; invariant 59."""
     errors = Errors()
 
     async def body() -> None:
@@ -340,7 +340,7 @@ async def test_a_rescuer_outlives_what_becomes_of_its_items(kind: Kind, end: str
 
 
 async def test_a_rescued_item_does_not_count_in_nr_running(autojump_clock: MockClock, trace: Trace) -> None:
-    """Invariant 26; nor is it marked if it burns CPU, and its worker does not count afterwards."""
+    """W154; invariant 26; nor is it marked if it burns CPU, and its worker does not count afterwards."""
     stop = False
 
     async def spin() -> None:
@@ -368,7 +368,7 @@ async def test_a_rescued_item_does_not_count_in_nr_running(autojump_clock: MockC
 
 
 async def test_a_bound_pool_whose_item_runs_needs_no_rescuer(trace: Trace, autojump_clock: MockClock) -> None:
-    """Invariant 22: what waits there waits for concurrency management, not for a place."""
+    """W155; invariant 22: what waits there waits for concurrency management, not for a place."""
     stop = False
 
     async def spin() -> None:
@@ -394,7 +394,7 @@ async def test_a_bound_pool_whose_item_runs_needs_no_rescuer(trace: Trace, autoj
 
 
 async def test_the_rescuer_stops_when_an_item_of_the_bound_pool_runs_again(trace: Trace) -> None:
-    """Invariant 22, 56: between two items of a batch."""
+    """W155; invariant 22, 56: between two items of a batch."""
     stop = False
 
     async def wake_and_spin() -> None:
@@ -423,7 +423,7 @@ async def test_the_rescuer_stops_when_an_item_of_the_bound_pool_runs_again(trace
 
 @over_kinds
 async def test_the_timer_stops_when_nothing_waits_any_more(kind: Kind, trace: Trace) -> None:
-    """Or a clock that jumps would, for nothing."""
+    """W156. Or a clock that jumps would, for nothing."""
     async with open_with(kind[1])(capacity=1) as supervisor:
         queues = Queues(supervisor, kind)
         trace.queue(queues.other, "a")
@@ -452,7 +452,7 @@ async def test_high_and_intensive_queues_may_have_rescuers_too(kind: Kind, trace
 
 @over_kinds
 async def test_destroy_ends_the_rescuer(kind: Kind, trace: Trace) -> None:
-    """Invariant 52: no task is left, and other queues of the pool have theirs."""
+    """W87, W156; invariant 52: no task is left, and other queues of the pool have theirs."""
     async with open_with(kind[1])(capacity=1) as supervisor:
         queues = Queues(supervisor, kind)
         flags = queues.other.flags | WQ_MEM_RECLAIM
@@ -483,7 +483,7 @@ async def test_destroy_ends_the_rescuer(kind: Kind, trace: Trace) -> None:
 
 @over_kinds
 async def test_cancelling_the_supervisor_ends_rescuers_at_work(kind: Kind, trace: Trace) -> None:
-    """Invariant 60: what they run is cancelled, what waits for them is discarded."""
+    """W156; invariant 60: what they run is cancelled, what waits for them is discarded."""
     with trio.CancelScope() as scope:
         async with open_with(kind[1])(capacity=1) as supervisor:
             queues = Queues(supervisor, kind)
@@ -500,7 +500,7 @@ async def test_cancelling_the_supervisor_ends_rescuers_at_work(kind: Kind, trace
 
 @over_kinds
 async def test_leaving_the_supervisor_rescues_first(kind: Kind, trace: Trace) -> None:
-    """W2: a drain that would wait for ever without."""
+    """W3: a drain that would wait for ever without."""
     async with open_with(kind[1])(capacity=1) as supervisor:
         queues = Queues(supervisor, kind)
         queues.other.queue_work(Work(trace.hold, "a"))
@@ -514,7 +514,7 @@ async def test_leaving_the_supervisor_rescues_first(kind: Kind, trace: Trace) ->
 async def test_waiting_for_a_queue_without_rescuer_is_logged_once_for_each_pair(
     kind: Kind, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """cmwq 2.11.3, kernel: check_flush_dependency; not for cancel, and not the other way round."""
+    """W157. cmwq 2.11.3, kernel: check_flush_dependency; not for cancel, and not the other way round."""
     async with open_with(kind[1])() as supervisor:
         queues = Queues(supervisor, kind)
         third = supervisor.alloc_workqueue("third", WQ_UNBOUND)
@@ -548,7 +548,10 @@ async def test_waiting_for_a_queue_without_rescuer_is_logged_once_for_each_pair(
 @over_kinds
 @pytest.mark.parametrize("seed", range(8))
 async def test_books_return_to_zero_whatever_the_rescuer_is_given(kind: Kind, seed: int) -> None:
-    """Invariants 3, 21, 26 and 56: random items on full pools, cut short and queued again; everything ends."""
+    """Invariants 3, 21, 26 and 56: random items on full pools, cut short and queued again; everything ends.
+
+    W152, W162.
+    """
     rng = random.Random(seed)
     errors = Errors()
     ran = discarded = queued = 0
@@ -609,7 +612,7 @@ async def test_books_return_to_zero_whatever_the_rescuer_is_given(kind: Kind, se
 
 @over_kinds
 async def test_items_of_every_class_are_rescued(kind: Kind, autojump_clock: MockClock) -> None:
-    """A delayed item and a periodic one wait in the worklist like any other."""
+    """W152. A delayed item and a periodic one wait in the worklist like any other."""
     async with open_with(kind[1])(capacity=1) as supervisor:
         queues = Queues(supervisor, kind)
         queues.other.queue_work(Work(trio.sleep, 100))

@@ -52,6 +52,7 @@ async def add(left: int, right: int) -> int:
 
 @pytest.mark.parametrize("on_error", ["raise", "store"])
 async def test_a_result_comes_to_everybody_who_waits_for_it(flags: Flags, on_error: OnError) -> None:
+    """W113."""
     got: list[int] = []
 
     async def wait(work: Work[int]) -> None:
@@ -73,7 +74,7 @@ async def test_a_result_comes_to_everybody_who_waits_for_it(flags: Flags, on_err
 async def test_an_error_goes_to_those_who_wait_and_to_no_one_else(
     flags: Flags, on_error: OnError | Literal["callable"], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Invariant 59: `on_error` sees what nobody has waited for."""
+    """W114; invariant 59: `on_error` sees what nobody has waited for."""
     errors = Errors()
     caught: list[MishapError] = []
 
@@ -98,7 +99,7 @@ async def test_an_error_goes_to_those_who_wait_and_to_no_one_else(
 
 
 async def test_an_error_whose_caller_has_gone_goes_to_on_error(flags: Flags) -> None:
-    """Invariants 45, 59: a cancelled caller leaves nothing behind, the item is not touched."""
+    """W113, W114; invariants 45, 59: a cancelled caller leaves nothing behind, the item is not touched."""
     errors = Errors()
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags, errors)
@@ -114,7 +115,10 @@ async def test_an_error_whose_caller_has_gone_goes_to_on_error(flags: Flags) -> 
 
 
 async def test_a_result_is_of_the_last_queueing_seen(flags: Flags, trace: Trace) -> None:
-    """As invariants 39-41 for flush: of the pending queueing, not of the run before it nor of one that comes later."""
+    """As invariants 39-41 for flush: of the pending queueing, not of the run before it nor of one that comes later.
+
+    W113.
+    """
     numbers = iter(range(1, 10))
 
     async def count() -> int:
@@ -148,12 +152,13 @@ async def test_a_result_is_of_the_last_queueing_seen(flags: Flags, trace: Trace)
 
 
 async def test_an_item_never_queued_has_no_result(flags: Flags) -> None:
-    """Misuse is an error that names the item, not a hang."""
+    """W115. Misuse is an error that names the item, not a hang."""
     with pytest.raises(NoResultError, match="<Work lonely idle>"):
         await Work(add, 1, 2, name="lonely").result()
 
 
 async def test_what_nobody_waited_for_is_kept_by_queues_that_store_only(flags: Flags) -> None:
+    """W115, W116."""
     async with open_supervisor() as supervisor:
         forgetful, store = alloc(supervisor, flags), alloc(supervisor, flags, "store")
         work = Work(add, 1, 2)
@@ -168,6 +173,8 @@ async def test_what_nobody_waited_for_is_kept_by_queues_that_store_only(flags: F
 
 @pytest.mark.exhaustive
 async def test_a_kept_value_is_released_when_the_item_is_queued_again(flags: Flags) -> None:
+    """W116."""
+
     class Value:
         pass
 
@@ -195,6 +202,7 @@ async def test_a_kept_value_is_released_when_the_item_is_queued_again(flags: Fla
 
 
 async def test_result_is_a_checkpoint(flags: Flags) -> None:
+    """W95."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags, "store")
         work = Work(add, 1, 2)
@@ -208,7 +216,7 @@ async def test_result_is_a_checkpoint(flags: Flags) -> None:
 
 @pytest.mark.parametrize("on_error", ["raise", "store"])
 async def test_a_result_that_will_never_be_is_an_error(flags: Flags, trace: Trace, on_error: OnError) -> None:
-    """Withdrawn before it began, or interrupted: as `Workqueue.run` says it."""
+    """W115. Withdrawn before it began, or interrupted: as `Workqueue.run` says it."""
     said: list[str] = []
 
     async def wait(work: Work) -> None:
@@ -240,7 +248,7 @@ async def test_a_result_that_will_never_be_is_an_error(flags: Flags, trace: Trac
 
 
 async def test_a_caller_learns_that_the_supervisor_was_cancelled(flags: Flags, trace: Trace) -> None:
-    """Invariant 60: for a pending and a running item."""
+    """W5; invariant 60: for a pending and a running item."""
     said: list[str] = []
 
     async def wait(work: Work) -> None:
@@ -264,7 +272,7 @@ async def test_a_caller_learns_that_the_supervisor_was_cancelled(flags: Flags, t
 async def test_an_order_to_stop_goes_to_the_supervisor_and_its_caller_learns_of_it(
     flags: Flags, error: type[BaseException]
 ) -> None:
-    """Invariant 59; also where the queue stores."""
+    """W109; invariant 59; also where the queue stores."""
 
     def stop() -> None:
         raise error
@@ -291,7 +299,7 @@ async def test_an_order_to_stop_goes_to_the_supervisor_and_its_caller_learns_of_
 
 
 async def test_waiting_for_ones_own_result_is_an_error(flags: Flags) -> None:
-    """Invariant 58."""
+    """W101; invariant 58."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags)
 
@@ -306,7 +314,7 @@ async def test_waiting_for_ones_own_result_is_an_error(flags: Flags) -> None:
 
 
 async def test_an_item_that_waits_for_a_result_is_parked(flags: Flags) -> None:
-    """It must not hold the slot that the other needs; an error comes past the line for slots (P4)."""
+    """W102. It must not hold the slot that the other needs; an error comes past the line for slots (P4)."""
     async with open_supervisor(capacity=1) as supervisor:
         wq = alloc(supervisor, flags, max_active=1)
         inner = Work(add, 2, 2)
@@ -330,7 +338,7 @@ async def test_an_item_that_waits_for_a_result_is_parked(flags: Flags) -> None:
 
 
 async def test_a_stored_error_is_raised_by_every_result(flags: Flags, caplog: pytest.LogCaptureFixture) -> None:
-    """Always the same object, and neither its traceback nor its context grows."""
+    """W116. Always the same object, and neither its traceback nor its context grows."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags, "store")
         work = Work(fail)
@@ -362,7 +370,7 @@ async def test_a_stored_error_is_raised_by_every_result(flags: Flags, caplog: py
 async def test_a_stored_error_that_nobody_asked_for_is_logged_once(
     flags: Flags, end: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It does not vanish: the log names item and queue."""
+    """W117. It does not vanish: the log names item and queue."""
     requeues = iter([True] if end == "requeued while it ran" else [])
 
     async def body() -> None:
@@ -400,6 +408,7 @@ async def test_a_stored_error_that_nobody_asked_for_is_logged_once(
 
 
 async def test_an_error_asked_for_once_is_not_logged(flags: Flags, caplog: pytest.LogCaptureFixture) -> None:
+    """W117."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags, "store")
         work = Work(fail)
@@ -412,6 +421,8 @@ async def test_an_error_asked_for_once_is_not_logged(flags: Flags, caplog: pytes
 
 
 async def test_an_error_of_on_discard_is_stored_too(flags: Flags, caplog: pytest.LogCaptureFixture) -> None:
+    """W116."""
+
     def mishap() -> None:
         raise MishapError
 
@@ -431,6 +442,7 @@ async def test_an_error_of_on_discard_is_stored_too(flags: Flags, caplog: pytest
 async def test_run_on_a_queue_that_stores_raises_and_logs_nothing(
     flags: Flags, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """W117."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, flags, "store")
         with pytest.raises(MishapError):
@@ -441,6 +453,7 @@ async def test_run_on_a_queue_that_stores_raises_and_logs_nothing(
 
 
 async def test_an_unusable_policy_is_refused() -> None:
+    """W6."""
     async with open_supervisor() as supervisor:
         with pytest.raises(ValueError, match="'stored'"):
             supervisor.alloc_workqueue("test", on_error="stored")  # type: ignore[arg-type]

@@ -15,6 +15,8 @@ class MishapError(Exception):
 
 
 async def test_run_gives_the_result_of_a_sync_or_async_function() -> None:
+    """W110."""
+
     async def add(left: int, right: int) -> int:
         await trio.sleep(1)
         return left + right
@@ -30,7 +32,7 @@ async def test_run_gives_the_result_of_a_sync_or_async_function() -> None:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_an_error_goes_to_the_caller_only(kind: str) -> None:
-    """Invariant 59: neither on_error nor the supervisor hears of it."""
+    """W106, W110; invariant 59: neither on_error nor the supervisor hears of it."""
 
     def fail() -> None:
         raise MishapError
@@ -54,7 +56,7 @@ async def test_an_error_goes_to_the_caller_only(kind: str) -> None:
 
 
 async def test_a_group_comes_to_the_caller_as_it_was_raised() -> None:
-    """Invariant 59."""
+    """W110; invariant 59."""
     group = ExceptionGroup("mine", [MishapError(), ValueError()])
 
     async def fail() -> None:
@@ -67,7 +69,7 @@ async def test_a_group_comes_to_the_caller_as_it_was_raised() -> None:
 
 
 async def test_run_waits_for_a_slot_like_any_item(trace: Trace) -> None:
-    """Invariant 13: behind those queued before it."""
+    """W110; invariant 13: behind those queued before it."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
         wq = alloc(supervisor, max_active=1)
         trace.queue(wq, "a b")
@@ -79,6 +81,7 @@ async def test_run_waits_for_a_slot_like_any_item(trace: Trace) -> None:
 
 
 async def test_cancelling_the_caller_withdraws_a_pending_item(trace: Trace) -> None:
+    """W111."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         trace.queue(wq, "a")
@@ -94,7 +97,7 @@ async def test_cancelling_the_caller_withdraws_a_pending_item(trace: Trace) -> N
 
 
 async def test_cancelling_the_caller_interrupts_the_run_and_waits_for_its_end() -> None:
-    """Nothing of it is left when the caller goes on."""
+    """W111. Nothing of it is left when the caller goes on."""
     events: list[str] = []
 
     async def body() -> None:
@@ -119,7 +122,7 @@ async def test_cancelling_the_caller_interrupts_the_run_and_waits_for_its_end() 
 
 
 async def test_cancelling_the_caller_interrupts_a_parked_run(trace: Trace) -> None:
-    """P4 for run."""
+    """W111; P4 for run."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         with trio.move_on_after(1) as scope:
@@ -131,7 +134,7 @@ async def test_cancelling_the_caller_interrupts_a_parked_run(trace: Trace) -> No
 
 
 async def test_an_error_raised_while_the_caller_is_cancelled_is_not_lost() -> None:
-    """Invariant 59: exactly once, whoever gets it."""
+    """W106; invariant 59: exactly once, whoever gets it."""
     errors = Errors()
 
     async def body() -> None:
@@ -173,7 +176,7 @@ async def test_an_order_to_stop_raised_while_the_caller_is_cancelled_ends_both(e
 
 
 async def test_a_run_inside_an_item_of_the_same_queue_does_not_deadlock(trace: Trace) -> None:
-    """Invariant 58 has no false positive: the caller is parked while it waits (P1), max_active 1 suffices."""
+    """W102; invariant 58 has no false positive: the caller is parked while it waits (P1), max_active 1 suffices."""
 
     async def outer(depth: int) -> int:
         assert wq.statistics().nr_active == 1
@@ -202,7 +205,7 @@ async def test_run_inside_parked_does_not_park_twice(trace: Trace) -> None:
 
 
 async def test_a_child_task_of_an_item_can_run_others() -> None:
-    """Only the item's own task can park; a child simply waits."""
+    """W102. Only the item's own task can park; a child simply waits."""
     results: list[int] = []
 
     async def child() -> None:
@@ -221,6 +224,7 @@ async def test_a_child_task_of_an_item_can_run_others() -> None:
 
 
 async def test_many_runs_at_once_each_get_their_own_result() -> None:
+    """W110."""
     results: dict[int, int] = {}
 
     async def square(number: int) -> int:
@@ -238,6 +242,8 @@ async def test_many_runs_at_once_each_get_their_own_result() -> None:
 
 
 async def test_the_item_of_a_run_is_the_current_work() -> None:
+    """W123."""
+
     async def body() -> str:
         return repr(current_work())
 

@@ -34,7 +34,7 @@ def both(supervisor: Supervisor, kind: Kind, max_active: int = 0) -> Workqueue:
 
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 async def test_run_on_runs_there_and_gives_the_result(kind: Kind) -> None:
-    """Kernel: ``work_on_cpu``."""
+    """W25. Kernel: ``work_on_cpu``."""
     async with open_with(kind[1])(3) as supervisor:
         wq = both(supervisor, kind)
         for cpu in (2, 0, 1):
@@ -49,12 +49,14 @@ async def test_run_on_runs_there_and_gives_the_result(kind: Kind) -> None:
 
 
 async def test_run_on_from_an_item_of_another_cpu_goes_where_it_says() -> None:
+    """W25."""
     async with open_supervisor(3) as supervisor:
         wq = alloc(supervisor)
         assert await wq.run_on(2, wq.run_on, 1, cpu_of, wq) == 1
 
 
 async def test_run_on_waits_for_room_and_still_goes_there(trace: Trace) -> None:
+    """W25."""
     async with open_supervisor(2) as supervisor:
         wq = supervisor.alloc_workqueue("narrow", WQ_UNBOUND, max_active=1, max_pending=1)
         trace.queue(wq, "a", cpu=1)
@@ -77,7 +79,7 @@ async def test_run_on_waits_for_room_and_still_goes_there(trace: Trace) -> None:
 
 @pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 async def test_each_cpu_runs_one_and_results_are_in_their_order(kind: Kind) -> None:
-    """Kernel: ``schedule_on_each_cpu``: at once, and it waits for all."""
+    """W26. Kernel: ``schedule_on_each_cpu``: at once, and it waits for all."""
 
     async def body() -> int:
         cpu = cpu_of(wq)
@@ -95,7 +97,7 @@ async def test_each_cpu_runs_one_and_results_are_in_their_order(kind: Kind) -> N
 
 
 async def test_all_are_waited_for_and_all_that_failed_is_raised(trace: Trace) -> None:
-    """A strict group of the errors only, in the order of the CPUs; the queue's on_error sees none."""
+    """W27. A strict group of the errors only, in the order of the CPUs; the queue's on_error sees none."""
 
     async def body() -> None:
         cpu = cpu_of(wq)
@@ -114,7 +116,7 @@ async def test_all_are_waited_for_and_all_that_failed_is_raised(trace: Trace) ->
 
 
 async def test_cancelling_the_caller_ends_all_of_them(trace: Trace) -> None:
-    """Those pending are withdrawn, those running interrupted and waited for."""
+    """W27. Those pending are withdrawn, those running interrupted and waited for."""
 
     async def body() -> None:
         trace.note(f"{cpu_of(wq)} starts")
@@ -140,7 +142,7 @@ async def test_cancelling_the_caller_ends_all_of_them(trace: Trace) -> None:
 
 
 async def test_inside_an_item_the_caller_is_parked() -> None:
-    """Or with one slot it would wait for itself."""
+    """W102. Or with one slot it would wait for itself."""
     async with open_supervisor(2, capacity=1) as supervisor:
         wq = alloc(supervisor, max_active=1)
         assert await wq.run(wq.schedule_on_each_cpu, cpu_of, wq) == [0, 1]
@@ -148,6 +150,8 @@ async def test_inside_an_item_the_caller_is_parked() -> None:
 
 
 async def test_an_ordered_queue_runs_them_one_after_another(trace: Trace) -> None:
+    """W26."""
+
     async def body() -> int:
         trace.note("starts")
         await trio.sleep(1)
@@ -166,6 +170,7 @@ async def test_an_ordered_queue_runs_them_one_after_another(trace: Trace) -> Non
 
 
 async def test_what_cannot_be_queued_is_raised_likewise(trace: Trace) -> None:
+    """W27."""
     async with open_supervisor(2) as supervisor:
         wq = alloc(supervisor)
         trace.queue(wq, "a")

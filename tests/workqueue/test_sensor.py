@@ -31,7 +31,7 @@ def message_of(wait: Callable[..., Awaitable[object]], *args: object) -> object:
 
 
 async def test_a_yield_is_told_from_a_block() -> None:
-    """Invariant 25's two kinds, by their messages."""
+    """W50; invariant 25's two kinds, by their messages."""
     event = trio.Event()
     event.set()
     for yields in (trio.lowlevel.checkpoint, trio.lowlevel.cancel_shielded_checkpoint, event.wait, trio.Lock().acquire):
@@ -43,7 +43,7 @@ async def test_a_yield_is_told_from_a_block() -> None:
 
 
 def test_the_trampoline_works_with_this_trio() -> None:
-    """If it fails: Trio says something new, and bound pools use the instrument until somebody has looked at it."""
+    """W55. If it fails: Trio says something new, and bound pools use the instrument until somebody has looked at it."""
     assert trampoline_works()
 
 
@@ -95,7 +95,7 @@ def instruments(monkeypatch: pytest.MonkeyPatch) -> Instruments:
 async def test_with_a_broken_trampoline_a_supervisor_uses_the_instrument(
     instruments: Instruments, trace: Trace
 ) -> None:
-    """From its first bound queue to its end, once; concurrency is managed as ever."""
+    """W55. From its first bound queue to its end, once; concurrency is managed as ever."""
     assert not trampoline_works()
     async with open_supervisor(2) as supervisor:
         assert supervisor.uses_instrument
@@ -128,6 +128,7 @@ async def test_with_a_broken_trampoline_a_supervisor_uses_the_instrument(
 async def test_the_instrument_goes_when_its_supervisor_is_cancelled(
     instruments: Instruments, trace: Trace, when: int
 ) -> None:
+    """W55."""
     with trio.CancelScope() as scope:
         async with open_supervisor() as supervisor:
             trace.queue(alloc_bound(supervisor), "a b")
@@ -140,6 +141,7 @@ async def test_the_instrument_goes_when_its_supervisor_is_cancelled(
 
 @pytest.mark.usefixtures("broken")
 async def test_a_supervisor_without_bound_queues_adds_no_instrument(instruments: Instruments, trace: Trace) -> None:
+    """W55."""
     async with open_supervisor() as supervisor:
         trace.queue(alloc(supervisor), "a")
         trace.open("a")
@@ -147,7 +149,7 @@ async def test_a_supervisor_without_bound_queues_adds_no_instrument(instruments:
 
 
 async def test_the_trampoline_adds_no_instrument(instruments: Instruments, trace: Trace) -> None:
-    """Tasks that are no workers pay nothing."""
+    """W55. Tasks that are no workers pay nothing."""
     async with open_supervisor() as supervisor:
         assert not supervisor.uses_instrument
         trace.queue(alloc_bound(supervisor), "a b")
@@ -157,6 +159,7 @@ async def test_the_trampoline_adds_no_instrument(instruments: Instruments, trace
 
 @pytest.mark.usefixtures("broken")
 async def test_instruments_of_two_supervisors_come_and_go_by_themselves(instruments: Instruments, trace: Trace) -> None:
+    """W2."""
     async with open_supervisor() as one:
         first = alloc_bound(one)
         async with open_supervisor() as two:
@@ -201,7 +204,7 @@ class Observer(trio.abc.Instrument):
 @pytest.mark.parametrize("sensor", SENSORS)
 @pytest.mark.parametrize("seed", range(10))
 async def test_nr_running_is_what_an_observer_counts_at_every_turn(sensor: str, seed: int) -> None:
-    """Invariant 26: over items that yield, sleep, wait for one another, for children, for locks, and park."""
+    """W53; invariant 26: over items that yield, sleep, wait for one another, for children, for locks, and park."""
     rng = random.Random(seed)
     lock = trio.Lock()
 

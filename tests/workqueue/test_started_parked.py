@@ -101,7 +101,7 @@ async def test_its_first_return_waits_in_line(trace: Trace) -> None:
 
 
 async def test_many_wait_parked_while_few_work(trace: Trace) -> None:
-    """Invariant 10 for a server's pattern: 200 connections, 4 slots, never more than 4 at work."""
+    """W28; invariant 10 for a server's pattern: 200 connections, 4 slots, never more than 4 at work."""
     working = most = 0
 
     async def connection(number: int) -> None:
@@ -158,7 +158,7 @@ async def test_cancelled_before_its_first_step_it_is_discarded(trace: Trace) -> 
 
 
 async def test_a_supervisor_cancelled_before_its_first_step_discards_it(trace: Trace) -> None:
-    """Invariant 60: exactly one of the two, an orderly start or on_discard."""
+    """W11; invariant 60: exactly one of the two, an orderly start or on_discard."""
     with trio.CancelScope() as scope:
         async with open_supervisor() as supervisor:
             wq = alloc(supervisor)
@@ -243,6 +243,7 @@ async def test_requeued_while_it_runs_it_runs_again(trace: Trace) -> None:
 
 
 async def test_it_is_dealt_to_the_cpus_like_any_other(trace: Trace) -> None:
+    """W18."""
     async with open_supervisor(2) as supervisor:
         wq = alloc(supervisor)
         for number in range(6):
@@ -254,7 +255,7 @@ async def test_it_is_dealt_to_the_cpus_like_any_other(trace: Trace) -> None:
 
 
 async def test_one_that_would_start_parked_when_the_supervisor_ends_is_discarded(trace: Trace) -> None:
-    """W6: queued while it runs, and that run outlives its pool by its cleanup."""
+    """W11: queued while it runs, and that run outlives its pool by its cleanup."""
 
     async def body() -> None:
         try:

@@ -32,7 +32,7 @@ def monotone(wq: Workqueue) -> tuple[int, ...]:
 
 @pytest.mark.parametrize("seed", range(10))
 async def test_the_counters_of_a_queue_add_up_at_any_moment(seed: int) -> None:
-    """Invariant 62: started - completed == running; sums over the pwqs; counts only grow; the trace agrees."""
+    """W161; invariant 62: started - completed == running; sums over the pwqs; counts only grow; the trace agrees."""
     rng = random.Random(seed)
     accepted = starts = ends = 0
     before: tuple[int, ...] = (0,) * 5
@@ -86,6 +86,7 @@ async def test_the_counters_of_a_queue_add_up_at_any_moment(seed: int) -> None:
 
 
 async def test_the_counters_say_where_each_item_is(trace: Trace) -> None:
+    """W161."""
     async with open_supervisor(capacity=2) as supervisor:
         wq = alloc(supervisor, "where", 3)
         wq.queue_work(trace.parker("parked"))
@@ -149,6 +150,7 @@ async def test_the_statistics_of_a_supervisor(trace: Trace) -> None:
 
 
 async def test_records_are_frozen_snapshots(trace: Trace) -> None:
+    """W163."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         work = trace.holder("a")
@@ -185,7 +187,7 @@ async def test_reprs_show_state_and_counts(trace: Trace) -> None:
 
 
 async def test_looking_at_everything_changes_nothing(trace: Trace) -> None:
-    """repr and statistics are safe at any moment: from inside items, while queueing, while draining."""
+    """W163. repr and statistics are safe at any moment: from inside items, while queueing, while draining."""
 
     def look() -> None:
         everything: tuple[Supervisor | Workqueue | Work, ...] = (supervisor, wq, work)

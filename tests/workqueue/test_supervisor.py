@@ -27,7 +27,7 @@ def living_tasks() -> int:
 
 
 async def test_leaving_waits_for_everything_accepted(trace: Trace) -> None:
-    """Running, active, inactive and parked; in every queue."""
+    """W3. Running, active, inactive and parked; in every queue."""
     left = False
 
     async def open_and_leave() -> None:
@@ -52,7 +52,7 @@ async def test_leaving_waits_for_everything_accepted(trace: Trace) -> None:
 
 
 async def test_leaving_leaves_nothing(trace: Trace) -> None:
-    """Invariant 60 for an orderly end: no task, no deadline."""
+    """W1; invariant 60 for an orderly end: no task, no deadline."""
     deadline = trio.current_time() + trio.lowlevel.current_statistics().seconds_to_next_deadline
     tasks = living_tasks()
     async with open_supervisor(3, idle_timeout=7) as supervisor:
@@ -68,6 +68,7 @@ async def test_leaving_leaves_nothing(trace: Trace) -> None:
 
 
 async def test_an_empty_supervisor_comes_and_goes() -> None:
+    """W1."""
     for cpus in (1, 5):
         async with open_supervisor(cpus):
             pass
@@ -76,6 +77,7 @@ async def test_an_empty_supervisor_comes_and_goes() -> None:
 
 
 async def test_items_may_chain_while_the_supervisor_is_being_left(trace: Trace) -> None:
+    """W3."""
     runs = 0
 
     async def body(left: int) -> None:
@@ -93,7 +95,7 @@ async def test_items_may_chain_while_the_supervisor_is_being_left(trace: Trace) 
 
 @pytest.mark.parametrize("kind", ["self", "chain", "ping-pong"])
 async def test_leaving_ends_even_if_items_chain_for_ever(caplog: pytest.LogCaptureFixture, kind: str) -> None:
-    """From the eleventh round on every queueing from inside an item is False; counted, and logged once."""
+    """W4. From the eleventh round on every queueing from inside an item is False; counted, and logged once."""
     runs = 0
     refused = 0
 
@@ -127,6 +129,7 @@ async def test_leaving_ends_even_if_items_chain_for_ever(caplog: pytest.LogCaptu
 
 
 async def test_refused_chains_are_all_counted_and_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    """W4."""
     refused = 0
 
     async def body() -> None:
@@ -146,7 +149,7 @@ async def test_refused_chains_are_all_counted_and_logged_once(caplog: pytest.Log
 
 
 async def test_a_left_supervisor_is_closed(trace: Trace) -> None:
-    """Invariant 52 for all queues at once: nothing can be queued or made any more."""
+    """W3; invariant 52 for all queues at once: nothing can be queued or made any more."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor)
         gone = alloc(supervisor, "gone")
@@ -171,6 +174,7 @@ async def test_a_left_supervisor_is_closed(trace: Trace) -> None:
 
 
 async def test_tasks_outside_cannot_queue_while_it_is_being_left(trace: Trace) -> None:
+    """W3."""
     async with trio.open_nursery() as nursery:
 
         async def intrude() -> None:
@@ -190,7 +194,7 @@ async def test_tasks_outside_cannot_queue_while_it_is_being_left(trace: Trace) -
 
 @pytest.mark.parametrize("when", ["in the block", "while leaving"])
 async def test_cancelling_a_supervisor_ends_everything(trace: Trace, when: str) -> None:
-    """Invariant 60: workers gone, pending ones discarded once, waiters woken, books at zero, no task left."""
+    """W1, W5; invariant 60: workers gone, pending ones discarded once, waiters woken, books at zero, no task left."""
     woken: list[str] = []
 
     async def wait(name: str) -> None:
@@ -226,7 +230,7 @@ async def test_cancelling_a_supervisor_ends_everything(trace: Trace, when: str) 
 
 
 async def test_waiters_outside_the_supervisor_are_woken_when_it_is_cancelled(trace: Trace) -> None:
-    """Invariant 60: with a return or an error; nobody is left waiting for what will never end."""
+    """W5, W112; invariant 60: with a return or an error; nobody is left waiting for what will never end."""
     woken: list[str] = []
 
     async def wait(name: str) -> None:
@@ -266,7 +270,7 @@ async def test_waiters_outside_the_supervisor_are_woken_when_it_is_cancelled(tra
 
 
 async def test_cancelling_waits_for_cleanup_of_items(trace: Trace) -> None:
-    """Invariant 60: a shield with a deadline is respected; nothing outlives the supervisor."""
+    """W1; invariant 60: a shield with a deadline is respected; nothing outlives the supervisor."""
 
     async def body(in_park: bool) -> None:
         try:
@@ -292,7 +296,7 @@ async def test_cancelling_waits_for_cleanup_of_items(trace: Trace) -> None:
 
 
 async def test_an_item_queued_by_a_dying_item_is_refused_or_discarded(trace: Trace) -> None:
-    """Invariant 60: never leaked, never started in silence."""
+    """W5; invariant 60: never leaked, never started in silence."""
     outcomes: list[object] = []
 
     async def body() -> None:
@@ -316,6 +320,7 @@ async def test_an_item_queued_by_a_dying_item_is_refused_or_discarded(trace: Tra
 
 
 async def test_an_error_in_the_block_cancels_the_items(trace: Trace) -> None:
+    """W5."""
     with pytest.RaisesGroup(ValueError, allow_unwrapped=True, flatten_subgroups=True):
         async with open_supervisor() as supervisor:
             wq = alloc(supervisor, max_active=1)
@@ -328,6 +333,7 @@ async def test_an_error_in_the_block_cancels_the_items(trace: Trace) -> None:
 
 
 async def test_two_supervisors_do_not_know_each_other(trace: Trace) -> None:
+    """W2."""
     async with open_supervisor() as outer:
         outer_wq = alloc(outer)
         trace.queue(outer_wq, "a")
@@ -344,7 +350,7 @@ async def test_two_supervisors_do_not_know_each_other(trace: Trace) -> None:
 
 
 async def test_a_supervisor_inside_an_item(trace: Trace) -> None:
-    """A queue of another supervisor is no queue of one's own."""
+    """W2. A queue of another supervisor is no queue of one's own."""
 
     async def body() -> None:
         async with open_supervisor() as inner:
@@ -367,6 +373,7 @@ async def test_queues_know_their_names_and_cpus() -> None:
 
 @pytest.mark.parametrize("cpus", [0, -1])
 async def test_fewer_than_one_cpu_is_an_error(cpus: int) -> None:
+    """W6."""
     with pytest.raises(ValueError, match=str(cpus)):
         async with open_supervisor(cpus):
             pytest.fail("opened")
@@ -374,6 +381,7 @@ async def test_fewer_than_one_cpu_is_an_error(cpus: int) -> None:
 
 @pytest.mark.parametrize("capacity", [0, -1])
 async def test_a_capacity_below_one_is_an_error(capacity: int) -> None:
+    """W6."""
     with pytest.raises(ValueError, match=str(capacity)):
         async with open_supervisor(capacity=capacity):
             pytest.fail("opened")
@@ -381,6 +389,7 @@ async def test_a_capacity_below_one_is_an_error(capacity: int) -> None:
 
 @pytest.mark.parametrize("idle_timeout", [0, -1.5, math.nan])
 async def test_an_idle_timeout_that_is_not_positive_is_an_error(idle_timeout: float) -> None:
+    """W6."""
     with pytest.raises(ValueError, match=str(idle_timeout)):
         async with open_supervisor(idle_timeout=idle_timeout):
             pytest.fail("opened")

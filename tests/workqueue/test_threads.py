@@ -80,6 +80,8 @@ def plain_that_gives_a_coroutine() -> Coroutine[object, object, bool]:
 
 
 def test_plain_functions_run_in_threads_and_async_ones_on_the_loop(open_bound: Open) -> None:
+    """W66."""
+
     async def main() -> None:
         async with open_bound() as supervisor:
             wq = alloc(supervisor)
@@ -114,7 +116,7 @@ def give_a_generator() -> object:
     ("fn", "kind"), [(value_error, ValueError), (stop_iteration, RuntimeError), (give_a_generator, TypeError)]
 )
 def test_errors_go_where_they_go_on_the_loop(fn: Callable[[], object], kind: type[Exception]) -> None:
-    """Invariant 59."""
+    """W20; invariant 59."""
 
     async def main() -> None:
         errors = Errors()
@@ -132,7 +134,7 @@ def test_errors_go_where_they_go_on_the_loop(fn: Callable[[], object], kind: typ
 
 
 def test_the_loop_and_other_items_go_on_meanwhile(open_bound: Open) -> None:
-    """Invariant 35: the item keeps slot and place and does not count."""
+    """W66; invariant 35: the item keeps slot and place and does not count."""
 
     async def main() -> None:
         held = Held()
@@ -154,7 +156,7 @@ def test_the_loop_and_other_items_go_on_meanwhile(open_bound: Open) -> None:
 
 
 def test_the_context_of_the_item_reaches_the_thread() -> None:
-    """W30: and what is set there stays there."""
+    """W67, W122: and what is set there stays there."""
 
     def read_and_set() -> str:
         before = variable.get()
@@ -173,7 +175,7 @@ def test_the_context_of_the_item_reaches_the_thread() -> None:
 
 
 def test_current_work_is_known_to_calls_from_the_thread() -> None:
-    """Also for chained queueing: a thread of an item queues on a queue that drains (invariant 51)."""
+    """W67, W86. Also for chained queueing: a thread of an item queues on a queue that drains (invariant 51)."""
 
     async def async_current_work() -> Work | None:
         await trio.lowlevel.checkpoint()
@@ -207,7 +209,7 @@ def test_current_work_is_known_to_calls_from_the_thread() -> None:
 
 
 def test_at_most_thread_limit_run_at_once() -> None:
-    """Others wait for a thread and hold their slots meanwhile."""
+    """W66. Others wait for a thread and hold their slots meanwhile."""
 
     async def main() -> None:
         held = Held()
@@ -227,6 +229,7 @@ def test_at_most_thread_limit_run_at_once() -> None:
 
 
 async def test_the_default_thread_limit_is_the_usable_cpus() -> None:
+    """W66."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     async with open_supervisor() as supervisor:
         assert supervisor.thread_limiter.total_tokens == usable
@@ -237,7 +240,7 @@ async def test_the_default_thread_limit_is_the_usable_cpus() -> None:
 
 
 def test_an_interrupt_waits_for_the_thread(open_bound: Open) -> None:
-    """Nothing ends a thread from outside; the worker goes on with the next item afterwards."""
+    """W68. Nothing ends a thread from outside; the worker goes on with the next item afterwards."""
 
     async def main() -> None:
         held = Held()
@@ -259,6 +262,8 @@ def test_an_interrupt_waits_for_the_thread(open_bound: Open) -> None:
 
 
 def test_a_function_that_asks_is_interrupted(open_bound: Open) -> None:
+    """W68."""
+
     async def main() -> None:
         begun = trio.Event()
 
@@ -280,7 +285,7 @@ def test_a_function_that_asks_is_interrupted(open_bound: Open) -> None:
 
 
 def test_cancelled_before_it_had_a_thread_it_is_discarded() -> None:
-    """W6: it has never run, and whoever handed it over is told, once."""
+    """W68, W11: it has never run, and whoever handed it over is told, once."""
 
     async def main() -> None:
         held = Held()
@@ -303,7 +308,7 @@ def test_cancelled_before_it_had_a_thread_it_is_discarded() -> None:
 
 
 def test_cancelling_the_supervisor_waits_for_the_threads() -> None:
-    """Invariant 60: no thread outlives it; what had none is discarded."""
+    """W1, W68; invariant 60: no thread outlives it; what had none is discarded."""
 
     async def main() -> None:
         held = Held()
@@ -332,7 +337,7 @@ def test_cancelling_the_supervisor_waits_for_the_threads() -> None:
 
 
 def test_run_gives_the_result_and_its_cancelled_caller_waits_for_the_thread() -> None:
-    """W28."""
+    """W68, W111."""
 
     async def main() -> None:
         held = Held()

@@ -26,7 +26,7 @@ def kind(request: pytest.FixtureRequest) -> Kind:
 
 
 async def test_a_run_that_takes_too_long_is_cancelled_and_told_as_too_slow(kind: Kind) -> None:
-    """Invariant 59: books closed, worker alive, the error once, and it names the item."""
+    """W118; invariant 59: books closed, worker alive, the error once, and it names the item."""
     errors = Errors()
     began = trio.current_time()
     cleaned_up: list[float] = []
@@ -57,7 +57,7 @@ async def test_a_run_that_takes_too_long_is_cancelled_and_told_as_too_slow(kind:
 
 
 async def test_each_run_has_its_own_time(kind: Kind) -> None:
-    """The next item of that worker has none, the next run of the item the whole."""
+    """W118. The next item of that worker has none, the next run of the item the whole."""
     errors = Errors()
     took: list[float] = []
 
@@ -80,6 +80,7 @@ async def test_each_run_has_its_own_time(kind: Kind) -> None:
 
 
 async def test_time_spent_pending_does_not_count(kind: Kind, trace: Trace) -> None:
+    """W118."""
     async with open_with(kind[1])() as supervisor:
         wq = supervisor.alloc_workqueue("timeouts", kind[0], 1)
         trace.queue(wq, "holder")
@@ -91,7 +92,7 @@ async def test_time_spent_pending_does_not_count(kind: Kind, trace: Trace) -> No
 
 
 async def test_time_spent_parked_counts(kind: Kind) -> None:
-    """And the return is forced (P4), with the books at zero afterwards."""
+    """W118. And the return is forced (P4), with the books at zero afterwards."""
 
     async def wait_parked() -> None:
         async with parked():
@@ -110,6 +111,7 @@ async def test_time_spent_parked_counts(kind: Kind) -> None:
 
 
 async def test_time_spent_in_line_to_come_back_counts(kind: Kind, trace: Trace) -> None:
+    """W118."""
     async with open_with(kind[1])() as supervisor:
         wq = supervisor.alloc_workqueue("timeouts", kind[0], 1)
         work = Work(trace.hold_parked, "a", timeout=5)
@@ -127,7 +129,7 @@ async def test_time_spent_in_line_to_come_back_counts(kind: Kind, trace: Trace) 
 
 
 def test_an_item_that_ends_in_the_turn_of_expiry_has_ended() -> None:
-    """It burns past its deadline, and comes to its end without another wait."""
+    """W119. It burns past its deadline, and comes to its end without another wait."""
     clock = MockClock(autojump_threshold=0)
 
     async def burn() -> str:
@@ -147,6 +149,8 @@ def test_an_item_that_ends_in_the_turn_of_expiry_has_ended() -> None:
 
 
 async def test_an_item_that_takes_no_notice_has_ended(kind: Kind) -> None:
+    """W119."""
+
     async def stubborn() -> str:
         with trio.CancelScope(shield=True):
             await trio.sleep(10)
@@ -161,6 +165,8 @@ async def test_an_item_that_takes_no_notice_has_ended(kind: Kind) -> None:
 
 
 async def test_an_error_raised_on_the_way_out_is_the_items_error_and_it_is_counted(kind: Kind) -> None:
+    """W119."""
+
     async def fail() -> None:
         try:
             await trio.sleep_forever()
@@ -183,7 +189,7 @@ async def test_an_error_raised_on_the_way_out_is_the_items_error_and_it_is_count
 
 
 async def test_an_interrupt_goes_before_a_timeout(kind: Kind) -> None:
-    """Both in one turn: Cancelled is the interrupt's, so there is no error."""
+    """W119. Both in one turn: Cancelled is the interrupt's, so there is no error."""
     async with open_with(kind[1])() as supervisor:
         wq = supervisor.alloc_workqueue("timeouts", kind[0])
         work = Work(trio.sleep_forever, timeout=5)
@@ -216,6 +222,7 @@ async def test_a_timeout_in_the_way_of_a_cancelled_supervisor_is_none() -> None:
 
 
 async def test_a_plain_function_is_not_cut_short(kind: Kind) -> None:
+    """W120."""
     async with open_with(kind[1])() as supervisor:
         wq = supervisor.alloc_workqueue("timeouts", kind[0])
         work = Work(int, "7", timeout=5)
@@ -250,7 +257,7 @@ async def test_an_async_function_on_a_cpu_intensive_queue_is_bounded_on_the_loop
 
 
 def test_a_function_in_a_thread_can_ask_whether_its_time_is_over() -> None:
-    """The clock does not jump by itself: a thread runs in real time."""
+    """W120. The clock does not jump by itself: a thread runs in real time."""
     clock = MockClock()
     begun = trio.Event()
 
@@ -304,5 +311,6 @@ def test_hogs_are_named_by_the_function_within() -> None:
 
 @pytest.mark.parametrize("timeout", [0, -1, math.nan])
 def test_a_timeout_that_is_none_is_an_error(timeout: float) -> None:
+    """W6."""
     with pytest.raises(ValueError, match="timeout must be positive seconds"):
         Work(print, timeout=timeout)

@@ -126,7 +126,7 @@ async def test_an_earlier_timer_is_not_held_up_by_the_sleep_for_a_later_one() ->
 
 
 async def test_with_nothing_armed_there_is_no_deadline() -> None:
-    """Invariant 57's last words: no timers armed when idle."""
+    """W77; invariant 57's last words: no timers armed when idle."""
     tests_own = seconds_to_next_deadline()
     async with open_supervisor() as supervisor:
         alarms = Alarms(supervisor)
@@ -150,7 +150,7 @@ async def test_with_nothing_armed_there_is_no_deadline() -> None:
 
 @pytest.mark.parametrize("move", ["cancel", "earlier"])
 async def test_what_is_cancelled_or_moved_does_not_pile_up(move: str) -> None:
-    """A heap that only grew would be a leak: one entry for each request of a server that arms a timeout for it."""
+    """W77. A heap that only grew would be a leak: one entry for each request of a server that arms a timeout for it."""
     async with open_supervisor() as supervisor:
         alarms = Alarms(supervisor)
         alarms.arm(alarms.make("kept"), 50)
@@ -171,6 +171,7 @@ async def test_what_is_cancelled_or_moved_does_not_pile_up(move: str) -> None:
 
 
 async def test_a_crowd_of_cancelled_timers_is_let_go_though_nothing_more_is_armed() -> None:
+    """W77."""
     async with open_supervisor() as supervisor:
         alarms = Alarms(supervisor)
         timers = [alarms.make(str(number)) for number in range(10_000)]
@@ -246,6 +247,7 @@ async def test_an_error_in_what_fires_ends_the_supervisor() -> None:
 
 
 async def test_leaving_does_not_wait_for_armed_timers() -> None:
+    """W74."""
     began = trio.current_time()
     async with open_supervisor() as supervisor:
         alarms = Alarms(supervisor)

@@ -187,5 +187,5 @@ async def live(
 def test_all_of_it_at_once_comes_to_rest(
     flags: WorkqueueFlags | Literal[0], stores: bool, program: list[list[tuple[str, int]]], scripts: list[str]
 ) -> None:
-    """Invariants 3, 21, 45, 59."""
+    """W11; invariants 3, 21, 45, 59."""
     run_bounded(partial(live, flags, stores, program, scripts))

@@ -30,6 +30,7 @@ async def spin(stop: trio.Event) -> None:
 async def test_a_pwq_whose_slots_are_all_taken_is_reported_once(
     kind: Kind, trace: Trace, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """W171."""
     async with open_with(kind[1])(watchdog=30) as supervisor:
         wq = supervisor.alloc_workqueue("stuck", kind[0], max_active=1)
         trace.queue(wq, "holder first second")
@@ -53,6 +54,7 @@ async def test_a_pwq_whose_slots_are_all_taken_is_reported_once(
 
 
 async def test_a_pool_at_capacity_is_reported(trace: Trace, caplog: pytest.LogCaptureFixture) -> None:
+    """W171."""
     async with open_supervisor(capacity=1, watchdog=30) as supervisor:
         trace.queue(alloc(supervisor), "holder waiting")
         await trio.sleep(65)
@@ -66,6 +68,7 @@ async def test_a_pool_at_capacity_is_reported(trace: Trace, caplog: pytest.LogCa
 async def test_a_bound_pool_held_up_by_one_that_never_sleeps_is_reported(
     trace: Trace, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """W171."""
     async with open_supervisor(watchdog=1, cpu_intensive_threshold=0) as supervisor:
         wq = alloc_bound(supervisor)
         stop = trio.Event()
@@ -81,6 +84,7 @@ async def test_a_bound_pool_held_up_by_one_that_never_sleeps_is_reported(
 
 
 async def test_who_wants_to_come_back_is_named(trace: Trace, caplog: pytest.LogCaptureFixture) -> None:
+    """W171."""
     async with open_supervisor(watchdog=30) as supervisor:
         wq = alloc(supervisor, max_active=1)
         wq.queue_work(trace.parker("parker"))
@@ -97,7 +101,7 @@ async def test_who_wants_to_come_back_is_named(trace: Trace, caplog: pytest.LogC
 
 @kinds
 async def test_lines_that_move_are_no_stall(kind: Kind, caplog: pytest.LogCaptureFixture) -> None:
-    """However long they are, and however long each has waited."""
+    """W172. However long they are, and however long each has waited."""
     async with open_with(kind[1])(watchdog=30) as supervisor:
         wq = supervisor.alloc_workqueue("slow", kind[0], max_active=1)
         for _ in range(20):
@@ -108,7 +112,7 @@ async def test_lines_that_move_are_no_stall(kind: Kind, caplog: pytest.LogCaptur
 
 @kinds
 async def test_it_is_armed_only_while_somebody_waits(kind: Kind, trace: Trace) -> None:
-    """Invariant 57: no timer is armed at rest, so a clock that jumps by itself stands still."""
+    """W172; invariant 57: no timer is armed at rest, so a clock that jumps by itself stands still."""
     async with open_with(kind[1])(watchdog=30) as supervisor:
         wq = supervisor.alloc_workqueue("short", kind[0], max_active=1)
         assert not supervisor.watchdog.is_armed
@@ -124,6 +128,7 @@ async def test_it_is_armed_only_while_somebody_waits(kind: Kind, trace: Trace) -
 
 
 async def test_items_that_run_long_are_no_stall_if_nobody_waits(trace: Trace, caplog: pytest.LogCaptureFixture) -> None:
+    """W172."""
     async with open_supervisor(watchdog=30) as supervisor:
         wq = alloc(supervisor)
         trace.queue(wq, "a b c")
@@ -151,12 +156,14 @@ async def stuck(supervisor: Supervisor, trace: Trace) -> Workqueue:
 async def test_it_is_off_at_0_and_by_default_under_another_clock_than_trios(
     threshold: float | None, trace: Trace, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """W172."""
     async with open_supervisor(watchdog=threshold) as supervisor:
         await stuck(supervisor, trace)
     assert not caplog.records
 
 
 async def test_a_negative_threshold_is_refused() -> None:
+    """W6."""
     with pytest.raises(ValueError, match="watchdog must be seconds"):
         async with open_supervisor(watchdog=-1):
             pass

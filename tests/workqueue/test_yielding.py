@@ -35,6 +35,8 @@ def meter() -> Meter:
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
 async def test_a_worker_yields_after_64_items(meter: Meter, kind: str) -> None:
+    """W47."""
+
     async def run() -> None:
         meter.run()
 
@@ -48,6 +50,8 @@ async def test_a_worker_yields_after_64_items(meter: Meter, kind: str) -> None:
 
 
 async def test_a_worker_yields_after_a_millisecond(meter: Meter, autojump_clock: MockClock) -> None:
+    """W47."""
+
     def burn() -> None:
         autojump_clock.jump(0.0004)
         meter.run()
@@ -62,6 +66,8 @@ async def test_a_worker_yields_after_a_millisecond(meter: Meter, autojump_clock:
 
 
 async def test_an_item_of_a_millisecond_is_followed_by_a_yield(meter: Meter, autojump_clock: MockClock) -> None:
+    """W47."""
+
     def burn() -> None:
         autojump_clock.jump(0.0015)
         meter.run()
@@ -79,7 +85,7 @@ async def test_an_item_of_a_millisecond_is_followed_by_a_yield(meter: Meter, aut
 async def test_an_item_that_requeues_itself_for_ever_stops_nobody(
     trace: Trace, meter: Meter, kind: str, max_active: int, capacity: int
 ) -> None:
-    """Neither tasks outside, nor items behind it on its own queue, nor other queues of its pool."""
+    """W47. Neither tasks outside, nor items behind it on its own queue, nor other queues of its pool."""
     stop = False
 
     def body() -> None:
@@ -111,6 +117,7 @@ async def test_an_item_that_requeues_itself_for_ever_stops_nobody(
 
 
 async def test_two_items_that_requeue_each_other_stop_nobody(trace: Trace) -> None:
+    """W47."""
     stop = False
 
     def body(other: int) -> None:
