@@ -1,8 +1,8 @@
 """The contract of the workqueue is cited: each guarantee by a test that shows it, each invariant of the kernel too.
 
 docs/spec/workqueue-semantics.md numbers its guarantees: W1 and on, and P1 to P9 for parking. A test cites what it shows
-in its docstring or in a comment. The last table of the page has a row for each invariant of the kernel's workqueues; tests
-cite those as "Invariant 13" or "Invariants 1, 49" or "Invariants 39-42".
+in its docstring or in a comment. The last table of the page has a row for each invariant of the kernel's workqueues;
+tests cite those as "Invariant 13" or "Invariants 1, 49" or "Invariants 39-42".
 """
 
 from __future__ import annotations
