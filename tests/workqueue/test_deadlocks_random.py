@@ -174,14 +174,14 @@ def test_what_raises_would_hang(program: Program) -> None:
 
 
 @pytest.mark.exhaustive
-@settings(max_examples=2500, deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=1000, deadline=None, suppress_health_check=HEALTH)
 @given(program=programs(OWN_STYLES, MAX_ACTIVES))
 def test_waits_of_items_raise_if_and_only_if_they_would_hang_at_length(program: Program) -> None:
     check_own(program)
 
 
 @pytest.mark.exhaustive
-@settings(max_examples=2500, deadline=None, suppress_health_check=HEALTH)
+@settings(max_examples=1000, deadline=None, suppress_health_check=HEALTH)
 @given(program=programs(STYLES, MAX_ACTIVES))
 def test_what_raises_would_hang_at_length(program: Program) -> None:
     check_any(program)
