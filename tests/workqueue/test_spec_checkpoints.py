@@ -70,15 +70,9 @@ CALLS: dict[str, Call] = {
     "wq.destroy": lambda _, wq: wq.destroy(),
 }
 
-FLAWED = {
-    "wq.map of nothing": pytest.mark.xfail(
-        strict=True, reason="map of nothing raises no cancellation: a loop of it cannot be cancelled"
-    )
-}
-
 
 @over_kinds
-@pytest.mark.parametrize("name", [pytest.param(name, marks=FLAWED.get(name, ())) for name in CALLS])
+@pytest.mark.parametrize("name", CALLS)
 async def test_with_nothing_to_wait_for_it_is_cancelled_by_a_cancelled_scope(kind: Kind, name: str) -> None:
     async with open_with(kind[1])() as supervisor:
         wq = supervisor.alloc_workqueue("wq", WQ_UNBOUND | WQ_FREEZABLE if kind[0] else WQ_FREEZABLE, on_error="store")
@@ -93,7 +87,7 @@ async def test_with_nothing_to_wait_for_it_is_cancelled_by_a_cancelled_scope(kin
 
 
 @over_kinds
-@pytest.mark.parametrize("name", [pytest.param(name, marks=FLAWED.get(name, ())) for name in CALLS])
+@pytest.mark.parametrize("name", CALLS)
 async def test_it_gives_the_loop_a_turn_and_looks_for_cancellation(kind: Kind, name: str) -> None:
     async with open_with(kind[1])() as supervisor:
         wq = supervisor.alloc_workqueue("wq", kind[0], on_error="store")

@@ -299,10 +299,7 @@ async def wait_for_room(wq: Workqueue, item: Work) -> None:
         in_lane,
         in_group,
         wait_for_room,
-        pytest.param(
-            from_thread,
-            marks=pytest.mark.xfail(strict=True, reason="accepted; then the loop ends with a TrioInternalError"),
-        ),
+        from_thread,
     ],
 )
 def test_a_function_in_place_of_an_item_is_an_error_of_the_caller_and_breaks_nothing(

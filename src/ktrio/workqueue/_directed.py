@@ -109,7 +109,10 @@ class DirectedQueueing(TimedQueueing):
         Raises:
           SupervisorClosedError: the queue's supervisor was left, or cancelled; the item is not discarded then.
           trio.RunFinishedError: the same, when the loop has ended as well.
+          TypeError: no item. (The loop could not tell anybody.)
         """
+        if not isinstance(work, Work):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"queue_work_from_thread needs a Work, not {work!r}")
         self.letters.post(work)
 
     @overload

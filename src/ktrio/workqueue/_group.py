@@ -251,6 +251,8 @@ async def map_items(wq: Workqueue, fn: Callable[[A], object], args: Iterable[A])
         for arg in args:
             works.append(Work(fn, arg))
             await group.queue_work_wait(works[-1])
+    if not works:
+        await trio.lowlevel.checkpoint()
     for work in works:
         if work not in values:
             raise DestroyedError(f"{work!r} of {wq!r}.map() was withdrawn or interrupted by somebody else")
