@@ -71,6 +71,41 @@ async def test_an_empty_group_is_left_at_once(flags: Flags) -> None:
         assert trio.current_time() == begin
 
 
+async def test_who_comes_after_the_last_member_finds_the_group_closed(flags: Flags, trace: Trace) -> None:
+    """Also in the same turn of the loop, before the task that leaves has had its own: nobody would wait for it."""
+    async with open_supervisor() as supervisor:
+        wq = alloc(supervisor, flags)
+
+        def come_late() -> None:
+            with pytest.raises(GroupClosedError):
+                group.queue_work(trace.holder("late"))
+            trace.note("refused")
+
+        async with wq.open_group() as group:
+            group.queue_work(Work(trace.note, "the last member"))
+            wq.queue_work(Work(come_late))
+        assert trace.events == ["the last member", "refused"]
+        await assert_at_zero(supervisor, wq)
+
+
+async def test_who_comes_while_an_empty_group_is_left_finds_it_closed(flags: Flags, trace: Trace) -> None:
+    async def come_late() -> None:
+        await leaving.wait()
+        with pytest.raises(GroupClosedError):
+            group.queue_work(trace.holder("late"))
+        trace.note("refused")
+
+    leaving = trio.Event()
+    async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
+        wq = alloc(supervisor, flags)
+        nursery.start_soon(come_late)
+        await wait_all_tasks_blocked()
+        async with wq.open_group() as group:
+            leaving.set()
+        await wait_all_tasks_blocked()
+        assert trace.events == ["refused"]
+
+
 async def test_members_keep_the_order_and_the_limit_of_the_queue(flags: Flags, trace: Trace) -> None:
     """W126; invariants 10, 13: a group is no queue of its own."""
     async with open_supervisor() as supervisor:

@@ -11,8 +11,8 @@ import trio
 from trio.testing import wait_all_tasks_blocked
 
 import ktrio.workqueue
-from ktrio.workqueue import WQ_UNBOUND, Work, Workqueue, open_supervisor, parked
-from tests.workqueue.conftest import Trace, alloc, assert_queue_at_zero, run_bounded
+from ktrio.workqueue import WQ_UNBOUND, Work, WorkGroup, Workqueue, open_supervisor, parked
+from tests.workqueue.conftest import Trace, alloc, alloc_bound, assert_queue_at_zero, run_bounded
 
 LIBRARY = ktrio.workqueue.__file__.removesuffix("__init__.py")
 
@@ -153,7 +153,10 @@ def test_an_interrupt_in_an_item_reaches_the_supervisor(trace: Trace, kind: str)
 
 
 class Striker:
-    """A trace function that raises SIGINT at the `strike`-th line of library code that is executed."""
+    """A trace function that raises SIGINT at the `strike`-th line of library code that is executed.
+
+    What enters and leaves its blocks is its code too.
+    """
 
     def __init__(self, strike: int) -> None:
         self.lines = 0
@@ -161,7 +164,7 @@ class Striker:
         self.where = ""
 
     def on_call(self, frame: FrameType, event: str, arg: object) -> object:
-        return self.on_line if frame.f_code.co_filename.startswith(LIBRARY) else None
+        return self.on_line if frame.f_code.co_filename.startswith((LIBRARY, contextlib.__file__)) else None
 
     def on_line(self, frame: FrameType, event: str, arg: object) -> object:
         if event == "line":
@@ -260,6 +263,40 @@ def test_an_interrupt_at_any_line_of_the_library_leaves_the_books_whole() -> Non
         struck += striker.where != ""
         assert (error is not None) == (striker.where != "")
     assert struck > 100
+
+
+def strike_at_blocks(strike: int) -> Striker:
+    """A supervisor and a group are entered and left, struck at one line."""
+    striker = Striker(strike)
+    kept: list[tuple[Workqueue, WorkGroup]] = []
+
+    async def main() -> None:
+        with striker.tracing():
+            async with open_supervisor() as supervisor:
+                wq = alloc_bound(supervisor)
+                async with wq.open_group() as group:
+                    kept.append((wq, group))
+                    group.queue_work(Work(trio.sleep, 1))
+                    group.queue_work(Work(trio.sleep, 2))
+
+    try:
+        error = run_until_interrupted(main)
+        assert (error is not None) == (striker.where != "")
+        for wq, group in kept:
+            assert group.in_flight == 0
+            assert_queue_at_zero(wq)
+    except BaseException as failure:
+        failure.add_note(f"strike {strike} at {striker.where}")
+        raise
+    return striker
+
+
+def test_an_interrupt_while_a_block_is_entered_or_left_leaves_nothing_open() -> None:
+    """Neither a nursery, which Trio would find corrupted, nor a group with members that nobody waits for."""
+    unharmed = strike_at_blocks(sys.maxsize)
+    assert unharmed.lines > 500
+    for strike in range(1, unharmed.lines, unharmed.lines // 200):
+        assert strike_at_blocks(strike).where
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, NoReturn, TypeVar, final, overload
 
 import trio
@@ -26,6 +25,7 @@ from ktrio.workqueue._current import enclosing_workers
 from ktrio.workqueue._errors import DeadlockError, DestroyedError, GroupClosedError
 from ktrio.workqueue._followers import Followers, wait_until_over
 from ktrio.workqueue._parking import parked_while_waiting
+from ktrio.workqueue._protected_block import protected_block
 from ktrio.workqueue._work import Work
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class WorkGroup:
         self._values: dict[Work, object] | None = None  # I, by `map_items`: of members that have come to their end
         self._leaver: trio.lowlevel.Task | None = None  # T: set only while it waits for the last member
         self._is_cancelled = False  # S
-        self._is_closed = False  # T
+        self._is_closed = False  # S: left, and the last member has ended
 
     @property
     def in_flight(self) -> int:
@@ -185,10 +185,10 @@ class WorkGroup:
             if self._is_busy:
                 await parked_while_waiting(self._wait_for_last)
             else:
+                self._is_closed = True
                 await trio.lowlevel.cancel_shielded_checkpoint()
         except BaseException as error:  # Cancelled or KeyboardInterrupt, of this very task
             errors.append(error)
-        self._is_closed = True
         errors += self._errors
         if not errors and self._lost is not None and self._wq.supervisor.is_cancelled and not self._is_cancelled:
             errors.append(DestroyedError(self._lost))
@@ -218,6 +218,7 @@ class WorkGroup:
 
     def _wake_leaver(self) -> None:
         if self._leaver is not None and not self._is_busy:
+            self._is_closed = True  # here and now: whoever runs before the leaver would bring in what nobody waits for
             leaver, self._leaver = self._leaver, None
             trio.lowlevel.reschedule(leaver)
 
@@ -226,7 +227,7 @@ class WorkGroup:
         return f"<WorkGroup on {self._wq.name!r} in_flight={self.in_flight}{state}>"
 
 
-@asynccontextmanager
+@protected_block
 async def open_group(wq: Workqueue) -> AsyncGenerator[WorkGroup]:
     """See `Workqueue.open_group`."""
     group = WorkGroup(wq)

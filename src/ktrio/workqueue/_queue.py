@@ -39,7 +39,6 @@ __all__ = ["Workqueue"]
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-
 _NOT: Final = Pending.NOT
 _ACTIVE: Final = Pending.ACTIVE
 
@@ -252,6 +251,7 @@ class Workqueue(DirectedQueueing):
 
     # -- waiting
 
+    @enable_ki_protection
     async def flush(self) -> None:
         """Wait until everything accepted so far has ended or been cancelled (kernel: ``flush_workqueue``).
 

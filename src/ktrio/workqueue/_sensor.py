@@ -20,6 +20,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, final
 
 import trio
+from trio.lowlevel import enable_ki_protection
 
 from ktrio.workqueue._current import workers_of_this_run
 
@@ -71,10 +72,12 @@ class InstrumentSensor(trio.abc.Instrument):
         self._supervisor = supervisor  # I: other supervisors of this run have sensors of their own
         self._scheduled: set[trio.lowlevel.Task] = set()  # S: scheduled since their last step began
 
+    @enable_ki_protection
     def task_scheduled(self, task: trio.lowlevel.Task) -> None:
         """It can run again."""
         self._scheduled.add(task)
 
+    @enable_ki_protection
     def before_task_step(self, task: trio.lowlevel.Task) -> None:
         """It runs."""
         self._scheduled.discard(task)
@@ -82,12 +85,14 @@ class InstrumentSensor(trio.abc.Instrument):
         if worker is not None and worker.asleep:
             worker.pool.woke_up(worker)
 
+    @enable_ki_protection
     def after_task_step(self, task: trio.lowlevel.Task) -> None:
         """It has stopped: to sleep, unless it was scheduled meanwhile or has ended."""
         worker = self._busy_worker(task)
         if worker is not None and task not in self._scheduled:
             worker.pool.fell_asleep(worker)
 
+    @enable_ki_protection
     def task_exited(self, task: trio.lowlevel.Task) -> None:
         """It has ended."""
         self._scheduled.discard(task)

@@ -29,6 +29,7 @@ from ktrio.workqueue._hogs import CPU_INTENSIVE_THRESHOLD, Hogs
 from ktrio.workqueue._instruments import Instruments, WorkqueueInstrument
 from ktrio.workqueue._loop_watchdog import LoopWatchdog
 from ktrio.workqueue._pool import Pool
+from ktrio.workqueue._protected_block import protected_block
 from ktrio.workqueue._pwq import PoolWorkqueue
 from ktrio.workqueue._queue import Workqueue
 from ktrio.workqueue._rescue import Rescuer
@@ -262,6 +263,7 @@ class Supervisor(Steering):
         attrs = WorkqueueAttrs(name=name, flags=WorkqueueFlags(flags), on_error=on_error)
         return self.alloc(attrs, max_active, max_pending, rate)
 
+    @enable_ki_protection
     def alloc(self, attrs: WorkqueueAttrs, max_active: int, max_pending: int, rate: Rate | None) -> Workqueue:
         """A queue that belongs to this supervisor."""
         # Of one that is being cancelled the caller is to meet Cancelled, not this.
@@ -274,6 +276,7 @@ class Supervisor(Steering):
         self.freezer.allocated(wq)
         return wq
 
+    @enable_ki_protection
     def add_instrument(self, instrument: WorkqueueInstrument) -> None:
         """Tell `instrument` of every item of every queue, from now on. Again: harmless.
 
@@ -281,6 +284,7 @@ class Supervisor(Steering):
         """
         self.instruments.add(instrument)
 
+    @enable_ki_protection
     def remove_instrument(self, instrument: WorkqueueInstrument) -> None:
         """Tell it nothing any more. KeyError if it is not there: never added, or removed because it raised."""
         self.instruments.remove(instrument)
@@ -346,7 +350,7 @@ async def _raise(error: BaseException) -> NoReturn:
     raise error
 
 
-@asynccontextmanager
+@protected_block
 async def open_supervisor(
     cpus: int = 1,
     *,
