@@ -31,6 +31,7 @@ from ktrio.net.connection import Connection, ProtocolFactory
 from ktrio.net.deadlines import Timeouts
 from ktrio.net.listeners import Listener, adopt_listener, open_listeners
 from ktrio.net.stream_listeners import AnyListener, StreamListener
+from ktrio.protocols._request_ids import RequestIds
 from ktrio.protocols.echo import Echo
 from ktrio.protocols.http1 import Http1
 from ktrio.protocols.stream import StreamHandler, StreamProtocol
@@ -100,6 +101,7 @@ async def serve_http(
     queue: QueueOptions | None = None,
     workqueue: Workqueue | None = None,
     tell: Tell | None = None,
+    trust_request_id: bool = False,
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve HTTP/1.1 until shut down or cancelled; ``await nursery.start(serve_http, handler)`` gives back a `Server`.
@@ -116,7 +118,10 @@ async def serve_http(
       limits: how much is taken from a peer.
       queue: simulated CPUs, capacity and max_active of the workqueue it makes for itself.
       workqueue: run connections on this queue instead, which others may use as well.
-      tell: called once for each request when it is over; a plain function that does not block.
+      tell: called once for each request when it is over; a plain function that does not block. An access log is one:
+        `open_access_log`.
+      trust_request_id: `Request.id` is what the client has sent as ``X-Request-Id``, if it has. Only where nobody but
+        a proxy of yours can connect.
 
     Raises:
       AddressError, ListenError: an address cannot be used; the message says which and why.
@@ -126,7 +131,7 @@ async def serve_http(
       WorkqueueError: `workqueue` is destroyed or draining; at the start, or in the end if that came later.
     """
     limits = limits or Limits()
-    date, heads = _render_date(), HeadMemo(limits)
+    date, heads, make_id = _render_date(), HeadMemo(limits), RequestIds(trust=trust_request_id)
     refusal = render_error(ServiceUnavailable("The server is out of resources.", retry_after=1), date=date())
 
     def make_protocol(connection: Connection) -> Http1:
@@ -136,6 +141,7 @@ async def serve_http(
             limits=limits,
             read_head=heads.read,
             tell=tell,
+            make_id=make_id,
             date=date,
             server=SERVER_NAME,
         )

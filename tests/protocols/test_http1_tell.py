@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -201,15 +202,161 @@ async def _ok(request):
     return Response(headers=Headers({"x": "y"}))
 
 
-async def test_connection_without_a_request_is_not_told(start_http, connect, told, mock_clock):
-    """Silent ones, those that leave, and those closed between requests: there is no request to tell about."""
+async def test_connection_that_left_in_peace_without_a_request_is_not_told(start_http, connect, told, mock_clock):
+    """Health checks and browsers do that; nor is a connection that closes between requests: all were told."""
     server = await start_http(_ok, tell=told)
-    silent, leaver, idle = [await connect(server) for _ in range(3)]
+    leaver, idle = [await connect(server) for _ in range(2)]
     await idle.ask()
     leaver.close()
     await advance(mock_clock, 10 + LATE)
-    assert (await silent.read_end(), await idle.read_end()) == ("fin", "fin")
+    assert await idle.read_end() == "fin"
     assert len(told.all) == 1
+
+
+async def test_connection_that_never_brought_a_request_in_time_is_told(start_http, connect, told, mock_clock):
+    server = await start_http(_ok, tell=told)
+    silent = await connect(server)
+    await advance(mock_clock, 10 + LATE)
+    assert await silent.read_end() == "fin"
+    assert (told.one.method, told.one.target, told.one.status) == ("", "", 0)
+    assert (told.one.close_reason, told.one.request_id, told.one.first_byte) == ("head-timeout", "", None)
+    assert told.one.duration == pytest.approx(10 + LATE)
+
+
+@pytest.mark.parametrize("answered_before", [0, 1])
+async def test_connection_that_was_reset_within_a_head_is_told(start_http, connect, told, answered_before):
+    server = await start_http(_ok, tell=told)
+    client = await connect(server)
+    for _ in range(answered_before):
+        await client.ask()
+    await client.send(b"GET / HT")
+    await settle()
+    client.reset()
+    await settle()
+    assert len(told.all) == answered_before + 1
+    assert (told.all[-1].method, told.all[-1].status, told.all[-1].close_reason) == ("", 0, "peer-reset")
+
+
+async def test_peer_that_is_gone_within_a_head_is_told_once(start_http, connect, told):
+    """A FIN within a head is answered with 400, and that is the connection's one line."""
+    client = await connect(await start_http(_ok, tell=told))
+    await client.send(b"GET / HT")
+    client.finish()
+    assert (await client.read_reply()).status == 400
+    await settle()
+    assert (told.one.status, told.one.close_reason) == (400, "bad-request")
+
+
+async def test_silent_connection_is_told_with_why_the_server_has_closed_it(start_http, connect, told, mock_clock):
+    async with time_passing(mock_clock), trio.open_nursery() as nursery:
+        server = await start_http(_ok, tell=told, within=nursery)
+        silent, idle = [await connect(server) for _ in range(2)]
+        await idle.ask()
+        server.begin_shutdown()
+        assert await silent.read_end() == "fin"
+    assert [(each.method, each.close_reason) for each in told.all] == [("GET", ""), ("", "draining")]
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "close_reason"),
+    [(GET, ""), (get("/", "Connection: close"), "answered"), (get(version="1.0"), "answered")],
+)
+async def test_last_request_of_a_connection_is_told_with_why_that_closes(
+    start_http, connect, told, request_bytes, close_reason
+):
+    client = await connect(await start_http(_ok, tell=told))
+    await client.ask(request_bytes)
+    await settle()
+    assert (told.one.reason, told.one.close_reason) == ("", close_reason)
+
+
+# -- The time to the first byte
+
+
+async def test_response_sent_at_once_has_its_first_byte_at_its_end(start_http, connect, told, mock_clock):
+    async def handler(request):
+        await trio.sleep(3)
+        return Response(body=b"hello")
+
+    client = await connect(await start_http(handler, tell=told))
+    await client.send(GET)
+    await advance(mock_clock, 3)
+    assert told.one.first_byte == told.one.duration == pytest.approx(3)
+
+
+@pytest.mark.parametrize("target", ["/iterable", "/writer", "/big"])
+async def test_first_byte_of_a_response_that_takes_its_time_comes_before_its_end(
+    start_http, connect, told, mock_clock, target
+):
+    async def pieces():
+        yield b"first"
+        await trio.sleep(5)
+        yield b"last"
+
+    async def write(send):
+        async for piece in pieces():
+            await send(piece)
+
+    async def handler(request):
+        await trio.sleep(1)
+        return Response(body={"/iterable": pieces(), "/writer": write, "/big": b"x" * (16 << 20)}[request.path])
+
+    client = await connect(await start_http(handler, tell=told))
+    await client.send(get(target))
+    await advance(mock_clock, 1)
+    await advance(mock_clock, 5)
+    await client.read_reply()
+    await settle()
+    assert (told.one.first_byte, told.one.duration) == (pytest.approx(1), pytest.approx(6))
+
+
+async def test_first_byte_of_a_file_comes_before_its_end(start_http, connect, told, mock_clock, tmp_path):
+    with (tmp_path / "big").open("wb") as file:
+        file.truncate(32 << 20)
+    client = await connect(await start_http(ktrio.files(tmp_path), tell=told))
+    await client.send(get("/big"))
+    await advance(mock_clock, 2)
+    await client.read_reply()
+    await settle()
+    assert (told.one.first_byte, told.one.duration) == (0, pytest.approx(2))
+
+
+# -- Its name
+
+
+async def test_request_is_told_by_the_id_that_its_handler_saw(start_http, connect, told):
+    seen = []
+
+    async def handler(request):
+        seen.extend([request.id, request.id])
+        return Response()
+
+    client = await connect(await start_http(handler, tell=told))
+    for _ in range(2):
+        await client.ask(get("/", "X-Request-Id: mine"))
+    await settle()
+    ids = [details.request_id for details in told.all]
+    assert seen == [ids[0], ids[0], ids[1], ids[1]]
+    assert all(re.fullmatch("[0-9a-f]{32}", each) for each in ids)
+    assert ids[0] != ids[1]
+
+
+async def test_id_that_the_client_sends_counts_if_that_is_trusted(start_http, connect, told):
+    client = await connect(await start_http(_ok, tell=told, trust_request_id=True))
+    await client.ask(get("/", "X-Request-Id: from-the-proxy"))
+    await settle()
+    assert told.one.request_id == "from-the-proxy"
+
+
+async def test_error_of_a_handler_is_logged_with_the_id(start_http, connect, told, caplog):
+    async def handler(request):
+        raise ValueError
+
+    client = await connect(await start_http(handler, tell=told))
+    await client.ask(get("/broken"))
+    await settle()
+    (record,) = caplog.records
+    assert record.getMessage() == f"the handler of GET /broken (request {told.one.request_id}) raised"
 
 
 @pytest.mark.parametrize("what", ["grace", "second-signal", "cancelled"])

@@ -11,6 +11,7 @@ import trio
 from ktrio import ConnectionGone, Limits, Phase, Response, Timeouts
 from ktrio.http.head import HeadMemo
 from ktrio.net.connection import State
+from ktrio.protocols._request_ids import RequestIds
 from ktrio.protocols.echo import Echo
 from ktrio.protocols.http1 import Http1
 from ktrio.protocols.stream import StreamProtocol
@@ -33,6 +34,7 @@ def make_http(connection):
         limits=limits,
         read_head=HeadMemo(limits).read,
         tell=None,
+        make_id=RequestIds(),
         date=lambda: "Thu, 01 Jan 1970 00:00:00 GMT",
         server="",
     )

@@ -62,6 +62,11 @@ class RequestBody(Protocol):
         ...
 
 
+def _nameless(_request: Request) -> str:
+    """Nobody gives this request a name."""
+    return ""
+
+
 @final
 @dataclass(slots=True, kw_only=True)
 class Request:
@@ -69,7 +74,7 @@ class Request:
 
     `target` is the request target as sent (RFC 9112 section 3.2), at most `Limits.target_bytes` long; `path` is its
     path still percent-encoded and `query` what follows the first ``?``, without it (`None`: there was no ``?``).
-    `version` is ``"1.0"`` or ``"1.1"``. `peer` is the other end as printed in logs.
+    `version` is ``"1.0"`` or ``"1.1"``. `peer` is the other end as printed in logs. `make_id` makes `id`.
     """
 
     method: str
@@ -81,6 +86,19 @@ class Request:
     peer: str
     draining: Draining
     body: RequestBody
+    make_id: Callable[[Request], str] = field(default=_nameless, repr=False, compare=False)
+    _id: str = field(default="", init=False, repr=False, compare=False)
+
+    @property
+    def id(self) -> str:
+        """What this request is called in the logs, the same each time: 32 hex digits, made when it is first asked for.
+
+        Or what the client has sent as ``X-Request-Id``, if the server was told to trust that. Empty in a request that
+        no server has made.
+        """
+        if not self._id:
+            self._id = self.make_id(self)
+        return self._id
 
     async def read(self, *, max_bytes: int | None = None) -> bytes:
         """The whole body: `body.read`, see there for its errors."""

@@ -97,6 +97,7 @@ class ResponseWriter:
         "_status",
         "_streamed",
         "_unsent",
+        "began",
     )
 
     def __init__(self, connection: Connection, exchange: Exchange, method: str) -> None:
@@ -106,6 +107,7 @@ class ResponseWriter:
         self._status = 0  # T: of the response that is being sent
         self._sent_before = connection.bytes_sent  # T: by the connection, when its head was rendered
         self._head_bytes = 0  # T: how long that is
+        self.began: float | None = None  # T: when the first of it was sent; None: it was not, or all of it at once
         # T: of a body that comes in pieces; `_streamed` None: it does not.
         self._streamed: int | None = None  # bytes of it sent
         self._render: Callable[[], bytes] | None = None  # renders the head, if that is still to be done
@@ -192,8 +194,15 @@ class ResponseWriter:
         """Send what fits in one go without a checkpoint: the loop will wait for the next head anyway."""
         sent = self._connection.send_nowait(data)
         if sent < len(data):
+            if sent:
+                self._note_beginning()
             self._connection.become(State.WRITING)
             await self._connection.send_all(memoryview(data)[sent:])
+
+    def _note_beginning(self) -> None:
+        """Some of it has been sent, and the rest may take a while."""
+        if self.began is None:
+            self.began = trio.current_time()
 
     async def _send_file(self, head: bytes, body: FileRange) -> None:
         connection, exchange = self._connection, self._exchange
@@ -206,6 +215,7 @@ class ResponseWriter:
                 return
         connection.become(State.WRITING)
         await connection.send_all(head)
+        self._note_beginning()
         await self._send_range(body.descriptor, body.offset, body.count)
         exchange.end_body()
 
@@ -214,6 +224,7 @@ class ResponseWriter:
         self._connection.become(State.WRITING)
         for before, offset, count in body.parts:
             await self._connection.send_all(head + before)
+            self._note_beginning()
             head = b""
             await self._send_range(body.descriptor, offset, count)
         await self._connection.send_all(head + body.end)
@@ -303,6 +314,7 @@ class ResponseWriter:
         before = connection.bytes_sent
         try:
             await connection.send_all(buffers, within_answer=True)
+            self._note_beginning()
         except trio.Cancelled:
             if connection.bytes_sent > before:
                 self._is_broken = True
@@ -335,6 +347,7 @@ class ResponseWriter:
         except ConnectionGone:
             return  # the next send tells it, where it can be told
         if sent:
+            self._note_beginning()
             self._unsent = self._unsent[sent:]
             self._connection.become(State.WRITING)
             self._connection.note_piece()

@@ -16,19 +16,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import final
 
 import trio
 
-from ktrio.http.details import RequestDetails, Tell
-from ktrio.http.errors import (
-    HttpError,
-    InternalError,
-    ResponseError,
-)
+from ktrio.http.details import Tell
+from ktrio.http.errors import HttpError, InternalError, ResponseError
 from ktrio.http.h1 import Exchange
 from ktrio.http.headers import Headers
 from ktrio.http.messages import Handler, Request, Response
@@ -42,6 +37,7 @@ from ktrio.protocols._head_reader import HeadReader
 from ktrio.protocols._last_words import is_the_clients, last_words
 from ktrio.protocols._request_body import NO_BODY, IncomingBody, NoBody
 from ktrio.protocols._response_writer import BrokenPieceError, ResponseWriter, close_body, is_there
+from ktrio.protocols._telling import details_of, is_a_mere_look, tell_safely
 from ktrio.protocols._user_code import call_handler, user_code
 
 log = logging.getLogger("ktrio.http")
@@ -56,6 +52,7 @@ class Http1:
       limits: what is taken from the peer.
       read_head: reads one whole head, within the same limits: `ktrio.http.head.HeadMemo.read`.
       tell: called once for each request, when it is over.
+      make_id: names a request that somebody wants to name: `ktrio.protocols._request_ids.RequestIds`.
       date: the present ``Date``, rendered (RFC 9110 section 6.6.1).
       server: the ``Server`` field; empty: none.
 
@@ -70,8 +67,11 @@ class Http1:
         "_handler",
         "_head",
         "_heads",
+        "_is_told",
         "_limits",
+        "_make_id",
         "_read_head",
+        "_request",
         "_requests",
         "_server",
         "_tell",
@@ -86,6 +86,7 @@ class Http1:
         limits: Limits,
         read_head: Callable[[bytes], tuple[Exchange, RequestHead]],
         tell: Tell | None,
+        make_id: Callable[[Request], str],
         date: Callable[[], str],
         server: str,
     ) -> None:
@@ -94,6 +95,7 @@ class Http1:
         self._limits = limits  # I
         self._read_head = read_head  # I
         self._tell = tell  # I
+        self._make_id = make_id  # I
         self._date = date  # I
         self._server = server  # I
         self._requests = 0  # T: heads read
@@ -102,7 +104,9 @@ class Http1:
         self._exchange: Exchange | None = None
         self._head: RequestHead | None = None
         self._writer: ResponseWriter | None = None
+        self._request: Request | None = None
         self._failed = False  # T: has an unexpected error been told of?
+        self._is_told = False  # T: was the end of the connection told, by its last words?
 
     # -- the loop
 
@@ -113,12 +117,17 @@ class Http1:
             try:
                 head = await self._heads.next_head()
                 if head is None:
+                    self._tell_end()
                     return
                 head_only = wants_head_only(head)
                 self._read(head)
             except HttpError as error:
                 await self._reject(error, head_only=head_only or self._heads.wants_head_only)
                 return
+            except ConnectionGone:
+                self._connection.end("peer-reset")
+                self._tell_end()
+                raise
             if not await self._answer():
                 return
             if self._heads.has_begun:  # pipelined: others have their turn first, of the loop and of the slot
@@ -190,7 +199,7 @@ class Http1:
     async def _call_handler(self, head: RequestHead, body: IncomingBody | NoBody) -> Response:
         """The handler's response, or the one that its error calls for. Barrier: a handler's error costs its request."""
         connection = self._connection
-        request = Request(
+        self._request = request = Request(
             method=head.method,
             target=head.target,
             path=head.path,
@@ -200,6 +209,7 @@ class Http1:
             peer=connection.peer,
             draining=connection.draining,
             body=body,
+            make_id=self._make_id,
         )
         try:
             response = await user_code(call_handler(self._handler, request), connection.watch_peer)
@@ -210,7 +220,7 @@ class Http1:
             gone, other = split_leaves(error, is_gone)
             expected = http_error_of(other) if other is not None else None
             if other is not None and expected is None:
-                log.error("the handler of %s %s raised", head.method, head.target, exc_info=other)
+                log.error("the handler of %s raised", self._name(head), exc_info=other)
                 self._tell_outcome(other)
             if gone is not None:  # nobody is there to be answered
                 raise next(iter(leaves_of(gone))) from error
@@ -244,7 +254,7 @@ class Http1:
             if expected is None:
                 self._connection.had_error = True
                 self._tell_outcome(error)
-                log.error("the response to %s %s cannot be sent", head.method, head.target, exc_info=error)
+                log.error("the response to %s cannot be sent", self._name(head), exc_info=error)
             await self._say_error(
                 expected or InternalError("The server met an unexpected error."),
                 head_only=head.method == "HEAD",
@@ -255,10 +265,14 @@ class Http1:
 
     def _report_broken(self, error: BaseException, head: RequestHead) -> None:
         trace = None if isinstance(error, ResponseError) else error  # that one says it all in a line
-        log.error("the response to %s %s broke off: %s", head.method, head.target, error, exc_info=trace)
+        log.error("the response to %s broke off: %s", self._name(head), error, exc_info=trace)
         if not isinstance(error, BrokenPieceError):  # that one is the doing of a slow client
             self._connection.had_error = True  # beside another reason, perhaps
             self._tell_outcome(error)
+
+    def _name(self, head: RequestHead) -> str:
+        """The request in progress, as the log of errors calls it."""
+        return f"{head.method} {head.target} (request {self._request.id if self._request is not None else '-'})"
 
     def _must_close(self, exchange: Exchange, head: RequestHead) -> bool:
         """Is this the connection's last response?"""
@@ -287,34 +301,33 @@ class Http1:
 
     def _finish(self) -> None:
         """The request in progress is over: tell it."""
-        head, writer = self._head, self._writer
-        self._exchange = self._head = self._writer = None
-        if head is None or writer is None:
+        exchange, head, writer, request = self._exchange, self._head, self._writer, self._request
+        self._exchange = self._head = self._writer = self._request = None
+        if self._tell is None or exchange is None or head is None or writer is None:
             return
-        self._tell_request(head, writer.status, writer.body_bytes)
+        close_reason = self._reason_to_close() if exchange.closes else ""
+        self._tell_request(head, request, writer.status, writer.body_bytes, writer.began, close_reason)
 
-    def _tell_request(self, head: RequestHead | None, status: int, body_bytes: int) -> None:
-        if self._tell is None:
+    def _tell_request(
+        self,
+        head: RequestHead | None,
+        request: Request | None,
+        status: int,
+        body_bytes: int,
+        response_began: float | None = None,
+        close_reason: str = "",
+    ) -> None:
+        if self._tell is not None:
+            told = details_of(self._connection, head, request, self._heads.began, response_began, status, body_bytes)
+            told.close_reason = told.reason or close_reason
+            tell_safely(self._tell, told)
+
+    def _tell_end(self) -> None:
+        """The connection ends, and no whole request is in: tell it if it was bringing one, or never has."""
+        if self._tell is None or self._is_told:
             return
-        connection = self._connection
-        duration = trio.current_time() - self._heads.began
-        details = RequestDetails(
-            method=head.method if head else "",
-            target=head.target if head else "",
-            version=head.version if head else "",
-            status=status,
-            peer=connection.peer,
-            bytes_sent=body_bytes,
-            duration=duration,
-            started=time.time() - duration,
-            user_agent=head.headers.get("user-agent") if head else None,
-            referer=head.headers.get("referer") if head else None,
-            reason=connection.reason,
-        )
-        try:
-            self._tell(details)
-        except Exception:  # barrier: a sink that fails costs nobody a connection
-            log.exception("telling about %s %s failed", details.method, details.target)
+        if self._heads.has_begun or (not self._requests and not is_a_mere_look(self._connection)):
+            self._tell_request(None, None, 0, 0)
 
     def _tell_outcome(self, error: BaseException | None) -> None:
         """Tell the server of an unexpected error, or that an answer was completed without one."""
@@ -355,8 +368,10 @@ class Http1:
             status = error.status
             connection.owes_answer = False
         finally:
-            self._tell_request(self._head, status, len(message.partition(b"\r\n\r\n")[2]) if status else 0)
-            self._exchange = self._head = self._writer = None
+            body_bytes = len(message.partition(b"\r\n\r\n")[2]) if status else 0
+            self._is_told = True
+            self._tell_request(self._head, self._request, status, body_bytes)
+            self._exchange = self._head = self._writer = self._request = None
         await self._linger_if_needed(may_be_unread=may_be_unread)
 
     async def farewell(self) -> None:
@@ -364,7 +379,9 @@ class Http1:
         await trio.lowlevel.checkpoint()
         error = self._last_words()
         head_only = self._head is not None and self._head.method == "HEAD"
-        if error is None or (self._writer is not None and self._writer.status):
+        if error is None and self._head is None:
+            self._tell_end()
+        elif error is None or (self._writer is not None and self._writer.status):
             self._finish()
         else:
             with contextlib.suppress(ConnectionGone):  # then nobody is there to hear them
