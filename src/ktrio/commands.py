@@ -18,7 +18,7 @@ from typing import Final, Protocol, cast, final
 import trio
 
 from ktrio.config import CommandSettings
-from ktrio.handlers.files import RootError, files
+from ktrio.handlers.files import RootError, folder
 from ktrio.instrumentation.access_log import AccessLog
 from ktrio.instrumentation.chrome_trace import ChromeTrace, chrome_trace
 from ktrio.instrumentation.monitor import DEFAULT_INTERVAL, LEAST_INTERVAL, MOST_INTERVAL, PROTOCOL
@@ -112,7 +112,7 @@ def run_http_command(settings: CommandSettings, narrator: Narrator, write_log: C
       RootError, ListenError, AddressError: it cannot be served, in one line.
       BrokenServerError: it has shut down because of too many unexpected errors, in one line as well.
     """
-    handler = files("." if settings.folder is None else settings.folder, compress=settings.compress)
+    handler = folder("." if settings.folder is None else settings.folder, settings.files)
     tell = AccessLog(write_log) if settings.access_log else None
 
     async def serve(*, task_status: trio.TaskStatus[Server]) -> None:

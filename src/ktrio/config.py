@@ -5,15 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import final
 
+from ktrio.handlers.options import DOTFILES, LINKS, FolderOptions
 from ktrio.http.policy import Limits
 from ktrio.net.addresses import Address, FdAddress, TcpAddress, UnixAddress
 from ktrio.net.deadlines import Timeouts
 from ktrio.server.options import ServerOptions
 
 __all__ = [
+    "DOTFILES",
+    "LINKS",
     "Address",
     "CommandSettings",
     "FdAddress",
+    "FolderOptions",
     "Limits",
     "QueueOptions",
     "ServerOptions",
@@ -67,6 +71,6 @@ class CommandSettings:
     """The path of the unix socket that `ktrio top` connects to."""
     trace: str | None = None
     """The file that a trace of the workqueue is written to."""
-    compress: bool = True
-    """Send text compressed to whoever accepts that."""
+    files: FolderOptions = field(default_factory=FolderOptions)
+    """How it serves them."""
     access_log: bool = False

@@ -22,7 +22,18 @@ BOTH = ["--host", "--port", "--unix", "--fd", "--cpus", "--capacity", "--max-act
         "--idle-timeout", "--write-timeout", "--grace", "--backlog", "--max-errors", "--monitor", "--trace",
         "--print-timeouts", "--quiet", "--version", "--help"]  # fmt: skip
 OPTIONS = {
-    "serve": [*BOTH, "--head-timeout", "--body-timeout", "--max-requests-per-connection", "--access-log"],
+    "serve": [
+        *BOTH,
+        "--head-timeout",
+        "--body-timeout",
+        "--max-requests-per-connection",
+        "--access-log",
+        "--index",
+        "--no-listing",
+        "--dotfiles",
+        "--links",
+        "--mime",
+    ],
     "echo": BOTH,
     "top": ["--once", "--json", "--interval", "--version", "--help"],
 }
@@ -48,6 +59,11 @@ CASES = {
     "timeout-zero": (["serve", "--head-timeout", "0"], ["--head-timeout", "0"]),
     "cpus-zero": (["serve", "--cpus", "0"], ["--cpus", "0"]),
     "connections-fractional": (["serve", "--max-connections", "1.5"], ["--max-connections", "1.5", "number"]),
+    "index-with-a-slash": (["serve", "--index", "a/b"], ["index", "a/b"]),
+    "dotfiles-unknown": (["serve", "--dotfiles", "show"], ["--dotfiles", "show", "unlisted"]),
+    "links-unknown": (["serve", "--links", "some"], ["--links", "some", "owner"]),
+    "mime-without-type": (["serve", "--mime", "glsl"], ["--mime", "glsl", "="]),
+    "mime-is-no-type": (["serve", "--mime", "glsl=text"], ["'text'", "media type", "text/plain"]),
     "unknown-option": (["serve", "--prot", "1"], ["--prot", "--port"]),
     "unknown-command": (["server"], ["server", "serve"]),
     "fd-not-open": (["serve", "--fd", "77"], ["77", "open"]),

@@ -7,6 +7,7 @@ from typing import assert_type
 
 import trio
 
+from ktrio.handlers.files import files
 from ktrio.http.headers import Headers
 from ktrio.http.messages import BodyWriter, Draining, Handler, Request, RequestBody, Response, SendBytes
 
@@ -61,3 +62,9 @@ def answer_at_once(request: Request) -> Response:
 
 
 wrong: Handler = answer_at_once  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
+
+assert_type(files("."), Handler)
+assert_type(files(".", index=["a.html"], listing=False, dotfiles="unlisted", links="owner"), Handler)
+files(".", media_types={".glsl": "text/plain"})
+files(".", dotfiles="some")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+files(".", links=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -15,6 +15,7 @@ from ktrio.config import (
     Address,
     CommandSettings,
     FdAddress,
+    FolderOptions,
     Limits,
     QueueOptions,
     ServerOptions,
@@ -132,7 +133,7 @@ def addresses_of(values: Values) -> tuple[Address, ...]:
 
 
 def settings_of(
-    values: Values, *, folder: str | None = None, access_log: bool = False, compress: bool = True
+    values: Values, *, folder: str | None = None, files: FolderOptions | None = None, access_log: bool = False
 ) -> CommandSettings:
     """The settings that a command's options ask for."""
     timeouts = {
@@ -160,5 +161,5 @@ def settings_of(
         access_log=access_log,
         monitor=values["monitor"],
         trace=values["trace"],
-        compress=compress,
+        files=files or FolderOptions(),
     )

@@ -52,5 +52,21 @@ class Whole(click.ParamType[int]):
         return number
 
 
+@final
+class Pair(click.ParamType[tuple[str, str]]):
+    """Two values with a ``=`` between them, neither empty."""
+
+    def __init__(self, name: str, example: str) -> None:
+        self.name = name  # I: both by what they are
+        self._example = example  # I
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """`value` in two; fails with an example."""
+        first, sign, second = str(value).partition("=")
+        if not (first and sign and second):
+            self.fail(f"{value!r} is not {self.name}: give one such as {self._example}", param, ctx)
+        return first, second
+
+
 # Long enough for any timeout in earnest, short enough to catch milliseconds given for seconds.
 A_DAY: Final = 86_400

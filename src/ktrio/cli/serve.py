@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from ktrio.cli._folder_options import folder_options, folder_options_of
 from ktrio.cli._options import (
     Values,
     address_options,
@@ -24,6 +25,7 @@ from ktrio.commands import run_http_command
 @version_option
 @click.argument("folder", metavar="[DIR]", default=".")
 @address_options(8081)
+@folder_options
 @queue_options
 @server_options
 @timeout_options(idle=5.0)
@@ -34,22 +36,16 @@ from ktrio.commands import run_http_command
     show_default="on if standard error is a terminal",
     help="Write a line per request to standard error.",
 )
-@click.option(
-    "--compress/--no-compress",
-    default=True,
-    show_default="on",
-    help="Compress text for clients that accept it. Compressed files beside it (.br, .zst, .gz) are sent either way.",
-)
-def serve(folder: str, access_log: bool | None, compress: bool, **values: Values) -> int:
+def serve(folder: str, access_log: bool | None, **values: Values) -> int:
     """Serve the folder DIR (default: this one) over HTTP.
 
-    Nothing outside the folder is ever served, nor are dotfiles. Ctrl-C lets downloads in progress finish,
+    Nothing outside the folder is served, nor are dotfiles, unless you say so. Ctrl-C lets downloads in progress finish,
     Ctrl-\\ shows who is connected.
     """
     if not folder:
         raise click.BadParameter("it is empty; give a folder, or '.' for this one", param_hint="'DIR'")
     logs = sys.stderr is not None and sys.stderr.isatty() and not values["quiet"] if access_log is None else access_log
-    settings = settings_of(dict(values), folder=folder, access_log=logs, compress=compress)
+    settings = settings_of(dict(values), folder=folder, files=folder_options_of(dict(values)), access_log=logs)
     if values["print_timeouts"]:
         print_timeouts(settings)
         return 0

@@ -49,13 +49,12 @@ class _Candidate(NamedTuple):
     status: os.stat_result | None
 
 
-def may_be_listed(name: str) -> bool:
+def may_be_listed(name: str, *, dotfiles: bool = False) -> bool:
     """Would a link to `name` reach it? Asked of every name before it is shown.
 
-    Dotfiles are not served (`ktrio.http.target.is_hidden`), and ``/.well-known/`` is for machines that know
-    the way.
+    `dotfiles`: are they served and listed? If not, ``/.well-known/`` is for machines that know the way.
     """
-    return not name.startswith(".") and is_plain_name(name)
+    return (dotfiles or not name.startswith(".")) and is_plain_name(name)
 
 
 def paced(items: Iterable[_T]) -> Iterator[_T]:
@@ -72,10 +71,13 @@ def paced(items: Iterable[_T]) -> Iterator[_T]:
             since = time.perf_counter()
 
 
-def read_folder(tree: Tree, names: tuple[str, ...], *, max_entries: int = MAX_ENTRIES) -> FolderContents:
-    """List what is served of the folder at `names`: no dotfile, no fifo or device, no link out or to nowhere.
+def read_folder(
+    tree: Tree, names: tuple[str, ...], *, dotfiles: bool = False, max_entries: int = MAX_ENTRIES
+) -> FolderContents:
+    """List what is served of the folder at `names`: no fifo or device, no link that is not followed or leads nowhere.
 
-    Opens and verifies the folder itself, so nothing is lost if the thread is abandoned.
+    And no dotfile, unless `dotfiles`. Opens and verifies the folder itself, so nothing is lost if the thread is
+    abandoned.
 
     Raises:
       PathError: it is gone, no folder any more, or may not be read.
@@ -88,7 +90,7 @@ def read_folder(tree: Tree, names: tuple[str, ...], *, max_entries: int = MAX_EN
             found = [
                 candidate
                 for each in paced(scan)
-                if may_be_listed(name := _name_of(each))
+                if may_be_listed(name := _name_of(each), dotfiles=dotfiles)
                 and (candidate := _candidate_of(tree, (*names, name), each)) is not None
             ]
         shown = islice(_sorted(found), max_entries)

@@ -12,8 +12,8 @@ between. So what is judged is never a name but the thing itself:
   between two adjacent calls, three times in a row.
 
 Rejected: `realpath` before `open` alone (one swap wins); walking down with ``O_NOFOLLOW`` and `dir_fd` (two
-calls per segment, and links inside the root must be followed by hand); openat2 with RESOLVE_BENEATH (not in
-the standard library, and it refuses absolute links that stay inside).
+calls per segment, and links inside the root must be followed by hand: only `_links.open_by_owner` needs that);
+openat2 with RESOLVE_BENEATH (not in the standard library, and it refuses absolute links that stay inside).
 
 Names are bytes here, as in the kernel: the octets of the URL are the octets on the disk, whatever the locale.
 """
@@ -29,8 +29,8 @@ from typing import Final, TypeAlias, final
 
 # O_NONBLOCK: a fifo that takes a file's place in the last moment must not make us wait for its writer.
 # O_NOCTTY: nor may a terminal become ours.
-_READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-_READ_FOLDER: Final = _READ | os.O_DIRECTORY
+READ: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+READ_FOLDER: Final = READ | os.O_DIRECTORY
 # macOS has no O_PATH; 0 is never used there because `handles_work` says no first.
 _HANDLE: Final[int] = getattr(os, "O_PATH", 0) | os.O_CLOEXEC
 
@@ -157,7 +157,7 @@ def open_by_handle(root: bytes, path: bytes, wanted: Kind | None) -> Opened:
             raise PathError(404)
         if kind is not wanted:
             return Opened(kind, status)
-        return Opened(kind, status, os.open(itself, _READ if kind is Kind.FILE else _READ_FOLDER))
+        return Opened(kind, status, os.open(itself, READ if kind is Kind.FILE else READ_FOLDER))
     finally:
         os.close(handle)
 
@@ -175,7 +175,7 @@ def open_by_name(root: bytes, path: bytes, wanted: Kind | None) -> Opened:
         if not is_inside(os.path.realpath(path, strict=True), root):
             raise PathError(404)
         return Opened(kind, before)
-    descriptor = os.open(path, _READ if kind is Kind.FILE else _READ_FOLDER)
+    descriptor = os.open(path, READ if kind is Kind.FILE else READ_FOLDER)
     try:
         status = os.fstat(descriptor)
         place = os.path.realpath(path, strict=True)

@@ -7,9 +7,10 @@ taken before anything is compressed. A part of a file is never compressed on the
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import final
+from functools import lru_cache
+from typing import Protocol, final
 
 import trio
 
@@ -20,6 +21,7 @@ from ktrio.handlers._encodings import (
     SUFFIXES,
     Remembered,
     compressors,
+    is_compressible,
     may_have_variants,
 )
 from ktrio.handlers._representation import (
@@ -31,8 +33,25 @@ from ktrio.handlers._representation import (
 )
 from ktrio.handlers._tree import Kind, Opened, PathError, Tree
 from ktrio.http.headers import Headers
+from ktrio.http.media_types import media_types_with
 from ktrio.http.messages import Request, Response
 from ktrio.http.negotiation import acceptable_codings
+
+
+class _VariantOf(Protocol):
+    def __call__(self, name: str, *, varies: bool) -> Variant: ...
+
+
+def naming_with(media_types: Mapping[str, str]) -> tuple[_VariantOf, Callable[[str], bool]]:
+    """`variant_of` and `may_have_variants`; with `media_types` before the table's if there are any."""
+    if not media_types:
+        return variant_of, may_have_variants
+    type_of = lru_cache(maxsize=1024)(media_types_with(media_types))
+
+    def own_variant_of(name: str, *, varies: bool) -> Variant:
+        return Variant(type_of(name), varies=varies)
+
+    return own_variant_of, lambda name: is_compressible(type_of(name))
 
 
 @final
@@ -42,11 +61,22 @@ class Variants:
     Args:
       precompressed: look for siblings.
       compress: compress on the way.
+      media_types: by suffix, before those of the table.
 
     Legend: I set once.
     """
 
-    __slots__ = ("_codings", "_compressors", "_precompressed", "_remembered", "_threads", "_tree", "_wall_clock")
+    __slots__ = (
+        "_codings",
+        "_compressors",
+        "_may_vary",
+        "_precompressed",
+        "_remembered",
+        "_threads",
+        "_tree",
+        "_variant_of",
+        "_wall_clock",
+    )
 
     def __init__(
         self,
@@ -54,10 +84,12 @@ class Variants:
         *,
         precompressed: bool,
         compress: bool,
+        media_types: Mapping[str, str],
         wall_clock: Callable[[], float],
         threads: trio.CapacityLimiter,
     ) -> None:
         self._tree = tree  # I
+        self._variant_of, self._may_vary = naming_with(media_types)  # I
         self._precompressed = precompressed  # I
         self._compressors = compressors() if compress else {}  # I
         available = {**self._compressors, **(SUFFIXES if precompressed else {})}
@@ -69,9 +101,9 @@ class Variants:
     async def respond(self, request: Request, names: tuple[str, ...], file: Opened) -> Response:
         """The answer with the file at `names`, which is `file`; it owns that, or has closed it."""
         name, now = names[-1], self._wall_clock()
-        if not self._codings or not may_have_variants(name):
-            return respond_with_file(request, variant_of(name, varies=False), file, now)
-        variant = variant_of(name, varies=True)
+        if not self._codings or not self._may_vary(name):
+            return respond_with_file(request, self._variant_of(name, varies=False), file, now)
+        variant = self._variant_of(name, varies=True)
         accepted = acceptable_codings(request.headers.get_all("accept-encoding"), self._codings)
         try:
             for each in accepted if self._precompressed else ():

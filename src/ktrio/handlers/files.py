@@ -2,7 +2,8 @@
 
 What is served: regular files and folders below the root, links that stay inside it. What is not, and looks as
 if it were not there (404): dotfiles in any segment but ``/.well-known/`` at the root, links that lead out,
-fifos, sockets, devices. What is there but may not be read is 403.
+fifos, sockets, devices. What is there but may not be read is 403. `FolderOptions` can say otherwise of dotfiles and
+links; all of it is decided when the handler is made.
 
 The file system is asked on every request and nothing is remembered, so an answer is never older than the
 request. HEAD is answered exactly as GET: the protocol leaves the body out and closes it.
@@ -12,7 +13,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Final, final
 from urllib.parse import quote
 
@@ -20,14 +22,16 @@ import trio
 
 from ktrio.handlers._errors import ALLOWED, error_page, page_response
 from ktrio.handlers._folder import paced, read_folder
+from ktrio.handlers._links import tree_of
 from ktrio.handlers._tree import Kind, PathError, RootError, Tree
 from ktrio.handlers._variants import Variants
 from ktrio.handlers.listing import quote_name, render_listing
+from ktrio.handlers.options import Dotfiles, FolderOptions, Links
 from ktrio.http.errors import HttpError
 from ktrio.http.headers import Headers
 from ktrio.http.messages import Handler, Request, Response
 from ktrio.http.policy import KNOWN_METHODS
-from ktrio.http.target import decode_path, is_hidden, is_plain_name
+from ktrio.http.target import decode_path, is_hidden
 
 __all__ = ["RootError", "files"]
 
@@ -46,6 +50,11 @@ def refusal_of_method(method: str) -> int | None:
     return 405 if method in KNOWN_METHODS else 501
 
 
+def is_never_hidden(_names: tuple[str, ...]) -> bool:
+    """`is_hidden` where dotfiles are served."""
+    return False
+
+
 def location_with_slash(name: str, query: str | None) -> str:
     """The Location that adds the slash to the folder `name`, the last segment of the request's path.
 
@@ -57,13 +66,25 @@ def location_with_slash(name: str, query: str | None) -> str:
     return f"./{quote_name(name)}/{suffix}"
 
 
-def respond_with_listing(tree: Tree, names: tuple[str, ...]) -> Response:
+def disposition_of(name: str) -> str:
+    """The ``Content-Disposition`` that has a file saved under its `name` (RFC 6266 section 4, RFC 8187).
+
+    Percent-encoded, and once more in plain ASCII for programs that do not know that form: nothing in a name can end
+    the value or the line.
+    """
+    plain = "".join(
+        each if each.isalnum() or each in "-_. ()" else "_" for each in name.encode("ascii", "replace").decode()
+    )
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote_name(name)}"
+
+
+def respond_with_listing(tree: Tree, names: tuple[str, ...], *, dotfiles: bool = False) -> Response:
     """A 200 with what is in the folder at `names`; for a worker thread, as reading and rendering take long.
 
     Raises:
       PathError: the folder is gone or may not be read.
     """
-    contents = read_folder(tree, names)
+    contents = read_folder(tree, names, dotfiles=dotfiles)
     return page_response(render_listing(names, paced(contents.entries), left_out=contents.left_out))
 
 
@@ -71,24 +92,22 @@ def respond_with_listing(tree: Tree, names: tuple[str, ...]) -> Response:
 class _Files:
     """The handler that `files` makes. All attributes I: set once."""
 
-    __slots__ = ("_index", "_listing", "_threads", "_tree", "_variants")
+    __slots__ = ("_index", "_is_hidden", "_listing", "_lists_dotfiles", "_threads", "_tree", "_variants")
 
-    def __init__(
-        self,
-        tree: Tree,
-        index: tuple[str, ...],
-        *,
-        listing: bool,
-        precompressed: bool,
-        compress: bool,
-        wall_clock: Callable[[], float],
-    ) -> None:
+    def __init__(self, tree: Tree, options: FolderOptions, wall_clock: Callable[[], float]) -> None:
         self._tree = tree
-        self._index = index
-        self._listing = listing
+        self._index = options.index
+        self._listing = options.listing
+        self._is_hidden = is_hidden if options.dotfiles == "deny" else is_never_hidden
+        self._lists_dotfiles = options.dotfiles == "allow"
         self._threads = trio.CapacityLimiter(_THREADS)
         self._variants = Variants(
-            tree, precompressed=precompressed, compress=compress, wall_clock=wall_clock, threads=self._threads
+            tree,
+            precompressed=options.precompressed,
+            compress=options.compress,
+            media_types=options.media_types,
+            wall_clock=wall_clock,
+            threads=self._threads,
         )
 
     # No checkpoint on the way to a file, although the style of Trio asks for one: the protocol has one in
@@ -99,7 +118,7 @@ class _Files:
             return error_page(refusal)
         try:
             names = decode_path(request.path)
-            if is_hidden(names):
+            if self._is_hidden(names):
                 return error_page(404)
             if request.path.endswith("/"):
                 return await self._answer_folder(request, names)
@@ -113,7 +132,10 @@ class _Files:
         """Answer a path without a slash at its end: a file, or the way to the folder."""
         found = self._tree.open(names, Kind.FILE)
         if found.kind is Kind.FILE:
-            return await self._variants.respond(request, names, found)
+            response = await self._variants.respond(request, names, found)
+            if request.query == "download" and response.status in (200, 206):
+                response.headers.add("content-disposition", disposition_of(names[-1]))
+            return response
         location = location_with_slash(names[-1], request.query)
         return Response(301, Headers([("location", location), ("content-length", "0")]))
 
@@ -132,9 +154,8 @@ class _Files:
             return error_page(404)
         # Abandoned when the request is cancelled: a hanging network disk must not hold the connection's task.
         # The thread owns the descriptor it opens.
-        return await trio.to_thread.run_sync(
-            respond_with_listing, self._tree, names, limiter=self._threads, abandon_on_cancel=True
-        )
+        respond = partial(respond_with_listing, self._tree, names, dotfiles=self._lists_dotfiles)
+        return await trio.to_thread.run_sync(respond, limiter=self._threads, abandon_on_cancel=True)
 
     def __repr__(self) -> str:
         return f"<files {os.fsdecode(self._tree.root)!r}>"
@@ -147,9 +168,14 @@ def files(
     listing: bool = True,
     precompressed: bool = True,
     compress: bool = True,
+    dotfiles: Dotfiles = "deny",
+    links: Links = "inside",
+    media_types: Mapping[str, str] | None = None,
     wall_clock: Callable[[], float] = time.time,
 ) -> Handler:
     """A handler that serves the folder `root` to GET and HEAD.
+
+    A query of just ``?download`` makes a browser save the file rather than show it.
 
     Args:
       root: the folder, relative or a link if you like; resolved now, once.
@@ -159,16 +185,32 @@ def files(
         is there, smaller, and no older.
       compress: compress text of 256 bytes to 8 MiB for whoever accepts it: gzip, and with the extra ``compression``
         br and zstd. What was compressed is remembered, up to 32 MiB.
+      dotfiles: names that begin with a dot: ``"deny"`` makes them 404, but for ``/.well-known/``; ``"unlisted"`` serves
+        them to whoever knows the name; ``"allow"`` lists them too.
+      links: the symbolic links that are followed: ``"inside"`` those that end in `root`; ``"owner"`` of these the ones
+        whose target has their owner (Linux only); ``"never"`` none below `root`; ``"all"`` also those that lead out.
+        What is not followed is 404.
+      media_types: by last suffix, ``{".glsl": "text/plain"}``; they come before those of ktrio's table.
       wall_clock: seconds since the epoch; tells how old a file is.
 
     Raises:
       RootError: `root` cannot be served; one line that says why.
-      ValueError: `index` holds something that is no file name.
+      ValueError: an option has a value it cannot have, a name in `index` that is no file name, say.
     """
-    names = (index,) if isinstance(index, str) else tuple(index)
-    for name in names:
-        if not is_plain_name(name):
-            raise ValueError(f"index file {name!r} is not the name of a file")
-    return _Files(
-        Tree(root), names, listing=listing, precompressed=precompressed, compress=compress, wall_clock=wall_clock
+    options = FolderOptions(
+        index=(index,) if isinstance(index, str) else tuple(index),
+        listing=listing,
+        precompressed=precompressed,
+        compress=compress,
+        dotfiles=dotfiles,
+        links=links,
+        media_types=media_types or {},
     )
+    return folder(root, options, wall_clock=wall_clock)
+
+
+def folder(
+    root: str | os.PathLike[str], options: FolderOptions, *, wall_clock: Callable[[], float] = time.time
+) -> Handler:
+    """`files` with its options as a record."""
+    return _Files(tree_of(root, options.links), options, wall_clock)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final
 
@@ -123,3 +125,43 @@ def media_type_of(name: str) -> str:
     """
     stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
     return BY_SUFFIX.get(suffix.lower(), DEFAULT) if dot and stem else DEFAULT
+
+
+# RFC 9110 section 8.3.1, parameters with token values: all that a media type of a file needs.
+_TOKEN: Final = r"[-!#$%&'*+.^_`|~0-9A-Za-z]+"
+_MEDIA_TYPE: Final = re.compile(rf"{_TOKEN}/{_TOKEN}(?: ?; ?{_TOKEN}={_TOKEN})*")
+_SUFFIX: Final = re.compile(r"\.?[^./\\\s\x00-\x1f\x7f]{1,64}")
+
+
+def check_media_types(additions: Mapping[str, str]) -> None:
+    """Are these suffixes and media types?
+
+    Raises:
+      ValueError: one is not; one line that names it.
+    """
+    for suffix, media_type in additions.items():
+        if not _SUFFIX.fullmatch(suffix):
+            raise ValueError(f"{suffix!r} is not the last suffix of a file: give one such as '.glsl'")
+        if not _MEDIA_TYPE.fullmatch(media_type):
+            raise ValueError(
+                f"{media_type!r}, for files with the suffix {suffix!r}, is not a media type: "
+                "give one such as 'text/plain'"
+            )
+
+
+def media_types_with(additions: Mapping[str, str]) -> Callable[[str], str]:
+    """`media_type_of`, with `additions` (by suffix, with or without its dot, whatever its case) before the table.
+
+    Text without a charset is UTF-8, as in the table. Ask only about additions that `check_media_types` has passed.
+    """
+    own = {
+        suffix.removeprefix(".").lower(): media_type if ";" in media_type else _with_charset(media_type)
+        for suffix, media_type in additions.items()
+    }
+
+    def media_type_with_additions(name: str) -> str:
+        stem, dot, suffix = name.rpartition("/")[2].rpartition(".")
+        found = own.get(suffix.lower()) if dot and stem else None
+        return media_type_of(name) if found is None else found
+
+    return media_type_with_additions
