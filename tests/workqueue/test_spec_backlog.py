@@ -37,7 +37,7 @@ async def fill(trace: Trace, supervisor: Supervisor, kind: Kind, max_pending: in
 async def test_an_item_that_is_pending_or_disabled_is_answered_false_by_a_full_queue_too(
     kind: Kind, trace: Trace
 ) -> None:
-    """Invariants 1 and 2, W5: False first; only what would have been accepted is an error."""
+    """W9; invariants 1 and 2: False first; only what would have been accepted is an error."""
     async with open_with(kind[1])() as supervisor:
         wq = supervisor.alloc_workqueue("full", kind[0], max_active=1, max_pending=1)
         trace.queue(wq, "holder")
@@ -152,7 +152,7 @@ async def test_lifting_the_limit_lets_in_all_that_wait_in_order_and_lowering_it_
 async def test_cancelled_when_room_has_just_come_it_was_queued_or_left_nothing(
     kind: Kind, turns: int, trace: Trace
 ) -> None:
-    """W25: whichever it was, the room is nobody's twice and not lost."""
+    """W137: whichever it was, the room is nobody's twice and not lost."""
     async with open_with(kind[1])() as supervisor:
         wq = await fill(trace, supervisor, kind)
         item, next_one = trace.holder("item"), trace.holder("next")
@@ -276,7 +276,7 @@ async def test_two_wait_with_the_same_item_and_one_queues_it(kind: Kind, trace: 
 
 @over_kinds
 async def test_a_destroy_refuses_all_who_wait_and_discards_nothing_of_theirs(kind: Kind, trace: Trace) -> None:
-    """They were never accepted (W6)."""
+    """W137: they were never accepted (W11)."""
     async with open_with(kind[1])() as supervisor:
         wq = await fill(trace, supervisor, kind)
         refused: list[str] = []

@@ -171,7 +171,7 @@ async def test_the_text_of_a_number_is_the_number(value: str | int) -> None:
 async def test_capacity_raised_lets_first_those_who_waited_first_over_queues_and_returns(
     kind: Kind, trace: Trace
 ) -> None:
-    """W15: in the order in which they became active, a return among them (P2)."""
+    """W37, W158: in the order in which they became active, a return among them (P2)."""
     async with open_with(kind[1])(capacity=1) as supervisor:
         one, two = (supervisor.alloc_workqueue(name, kind[0]) for name in ("one", "two"))
         one.queue_work(trace.parker("p"))

@@ -177,7 +177,7 @@ async def test_a_refused_mod_leaves_the_item_where_it_is(kind: Kind, trace: Trac
 async def test_mod_to_another_queue_of_an_item_that_runs_is_refused_and_changes_nothing(
     kind: Kind, trace: Trace
 ) -> None:
-    """W7; its timer on the queue that runs it stands."""
+    """W14; its timer on the queue that runs it stands."""
     async with open_with(kind[1])() as supervisor:
         wq = supervisor.alloc_workqueue("wq", kind[0])
         other = supervisor.alloc_workqueue("other", kind[0])
@@ -246,7 +246,7 @@ async def test_a_member_moved_to_a_timer_is_a_member_still(trace: Trace) -> None
 
 
 async def test_cancelling_a_group_stops_the_timer_of_a_member_that_was_moved(trace: Trace) -> None:
-    """W6: withdrawn, discarded once, and the group is left at once."""
+    """W11, W128: withdrawn, discarded once, and the group is left at once."""
     async with open_supervisor() as supervisor:
         wq = alloc(supervisor, max_active=1)
         trace.queue(wq, "holder")
@@ -329,7 +329,7 @@ async def test_one_that_fires_while_frozen_can_still_be_moved_and_cancelled(kind
 
 @over_kinds
 async def test_cancelling_in_the_turn_of_its_expiry_is_one_thing_or_the_other(kind: Kind, trace: Trace) -> None:
-    """W6 and W18: a task that wakes at the very time cancels: True and never run, or False and run."""
+    """W11 and W88: a task that wakes at the very time cancels: True and never run, or False and run."""
     for _ in range(30):
         async with open_with(kind[1])() as supervisor:
             wq = supervisor.alloc_workqueue("wq", kind[0])
@@ -448,7 +448,7 @@ async def test_on_discard_of_a_stopped_timer_may_arm_the_item_again(trace: Trace
 @over_kinds
 @pytest.mark.parametrize("turns", range(6))
 async def test_a_flush_cancelled_at_any_turn_leaves_nothing(kind: Kind, turns: int, trace: Trace) -> None:
-    """W25, for `DelayedWork.flush` and `result`."""
+    """W94, for `DelayedWork.flush` and `result`."""
     errors = Errors()
     async with open_with(kind[1])() as supervisor:
         wq = supervisor.alloc_workqueue("wq", kind[0], 1, errors)

@@ -47,7 +47,7 @@ async def test_everything_that_withdraws_works_while_frozen_and_nobody_starts_by
 
 @over_kinds
 async def test_a_run_cancelled_while_frozen_withdraws_its_item(kind: Kind) -> None:
-    """W28."""
+    """W111."""
     async with open_with(kind[1])() as supervisor:
         wq = freezable(supervisor, kind)
         assert await supervisor.freeze()

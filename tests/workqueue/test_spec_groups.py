@@ -255,7 +255,7 @@ async def test_map_over_an_iterable_that_raises_cancels_what_was_begun(kind: Kin
 @over_kinds
 @pytest.mark.parametrize("turns", range(8))
 async def test_cancelled_at_any_turn_map_leaves_nothing(kind: Kind, turns: int) -> None:
-    """W25, W6."""
+    """W11, W128, W129."""
     async with open_with(kind[1])() as supervisor:
         wq = supervisor.alloc_workqueue("wq", kind[0], max_active=2, max_pending=2)
         begun = ended = 0

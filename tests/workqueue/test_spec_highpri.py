@@ -156,7 +156,7 @@ async def test_more_places_let_high_ones_go_before_normal_ones_queued_before(kin
 
 @over_kinds
 async def test_disabled_on_the_worklist_it_holds_up_nobody(kind: Kind, trace: Trace) -> None:
-    """W15: it is withdrawn in the same stretch."""
+    """W58, W96: it is withdrawn in the same stretch."""
     async with opened(kind) as supervisor:
         urgent = supervisor.alloc_workqueue("urgent", high(kind))
         normal = supervisor.alloc_workqueue("normal", kind[0])

@@ -202,7 +202,7 @@ async def test_a_stall_as_long_as_many_intervals_leaves_the_grid_where_it_was(mo
 
 @over_kinds
 async def test_between_ticks_it_may_run_elsewhere_and_that_tick_is_skipped(kind: Kind) -> None:
-    """Running is running, whatever queue it is on (W7): no `BusyError` out of a timer."""
+    """Running is running, whatever queue it is on (W13, W80): no `BusyError` out of a timer."""
     async with open_with(kind[1])() as supervisor:
         wq, other = (supervisor.alloc_workqueue(name, kind[0]) for name in ("wq", "other"))
         beats = Beats(duration=2)

@@ -105,7 +105,7 @@ async def test_items_without_a_slot_or_a_token_are_rescued_in_their_turn_only(ki
 async def test_in_the_rescuer_an_item_is_interrupted_fails_and_calls_others_as_anywhere(
     kind: Kind, trace: Trace
 ) -> None:
-    """W21, W27, W28, W30."""
+    """W92, W106, W110, W122."""
     errors = Errors()
     async with open_with(kind[1])(capacity=1) as supervisor:
         trace.queue(supervisor.alloc_workqueue("blocker", kind[0]), "blocker")
@@ -181,7 +181,7 @@ async def test_a_rescuer_helps_its_own_queue_only(kind: Kind, trace: Trace) -> N
 
 @over_kinds
 async def test_destroyed_while_its_rescuer_runs_an_item_it_waits_for_that(kind: Kind, trace: Trace) -> None:
-    """W24; and the name is free for a queue with a rescuer of its own."""
+    """W87, W156; and the name is free for a queue with a rescuer of its own."""
     async with open_with(kind[1])(capacity=1) as supervisor:
         wq = await at_capacity(trace, supervisor, kind)
         trace.queue(wq, "a")

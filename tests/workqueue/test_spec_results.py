@@ -82,7 +82,7 @@ async def test_of_two_runs_each_caller_gets_that_of_his_queueing(kind: Kind, tra
 
 @over_kinds
 async def test_an_error_taken_by_one_of_two_runs_is_told_once_and_the_other_error_once(kind: Kind) -> None:
-    """W27: each error goes to exactly one place."""
+    """W106, W114: each error goes to exactly one place."""
     errors = Errors()
     async with open_with(kind[1])() as supervisor:
         wq = supervisor.alloc_workqueue("wq", kind[0], 0, errors)
