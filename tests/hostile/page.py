@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
-from tests.hostile import chunks, framing, lines, paths
+from tests.hostile import chunks, framing, lines, paths, test_floods
 from tests.hostile.attack import Told
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "spec" / "hostile-input.md"
@@ -32,7 +32,18 @@ coding but `chunked`: there is no bomb to be sent.
 """
 
 # Title, what it is about, and the module whose tests tell it.
-TOLD: Final[tuple[tuple[str, str, str], ...]] = ()
+TOLD: Final = (
+    (
+        "Slow peers",
+        "A dozen at once, on a server that lets one handler work at a time; somebody else is served at once meanwhile.",
+        "test_slow",
+    ),
+    (
+        "Floods",
+        "Eight at once. The peak of memory is measured. Behind an answer that closes, 4 MiB are read, or 1 s long.",
+        "test_floods",
+    ),
+)
 
 
 class Row(Protocol):
@@ -77,6 +88,8 @@ def render() -> str:
     for group in paths.CLASSES:
         rows = [Told(short(attack.name), attack.source, attack.answer) for attack in group.attacks]
         parts += table(group.title, group.about, rows)
+    ranges = [Told(name, source, str(status)) for name, (source, _value, status) in test_floods.RANGES.items()]
+    parts += table("Ranges", "Of a file of 100 000 bytes; the answer is never longer than it and its framing.", ranges)
     for title, about, module in TOLD:
         parts += table(title, about, rows_told_by(module))
     return "\n".join(parts)
