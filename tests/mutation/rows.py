@@ -64,14 +64,14 @@ KERNEL = (
         "PENDING is cleared after the function is called instead of before: an item cannot queue itself",
         (
             Edit(
-                f"{W}_worker.py",
-                "        work._pending = _NOT\n        work._worker = self\n",
-                "        work._worker = self\n",
+                f"{W}_books.py",
+                "    work._pending = _NOT\n    work._worker = worker\n",
+                "    work._worker = worker\n",
             ),
             Edit(
-                f"{W}_worker.py",
-                "        self.work = work._worker = None\n",
-                "        self.work = work._worker = None\n        work._pending = _NOT\n",
+                f"{W}_books.py",
+                "    worker.work = work._worker = None\n",
+                "    worker.work = work._worker = None\n    work._pending = _NOT\n",
             ),
             Edit(
                 f"{W}_fast_lane.py",
@@ -180,9 +180,9 @@ PROTOTYPE = (
         "an item queued while it runs is forgotten when the run ends",
         (
             Edit(
-                f"{W}_worker.py",
-                "            if work._pending is _COLLIDED:\n                pwq.succeed(work, had_slot=True)\n            else:\n",
-                "            if work._pending is None:\n                pwq.succeed(work, had_slot=True)\n            else:\n",
+                f"{W}_books.py",
+                "        if work._pending is _COLLIDED:\n            pwq.succeed(work, had_slot=True)\n        else:\n",
+                "        if work._pending is None:\n            pwq.succeed(work, had_slot=True)\n        else:\n",
             ),
             Edit(
                 f"{W}_fast_lane.py",

@@ -116,6 +116,24 @@ class DirectedQueueing(TimedQueueing):
         self.letters.post(work)
 
     @overload
+    async def run(self, fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T: ...
+    @overload
+    async def run(self, fn: Callable[[Unpack[Ts]], T], *args: *Ts) -> T: ...
+    @enable_ki_protection
+    async def run(self, fn: Callable[[Unpack[Ts]], object], *args: *Ts) -> object:
+        """Queue ``fn(*args)`` as an item of its own and give back its result or raise its error, to this caller only.
+
+        Put ``with trio.fail_after(seconds):`` around it for a timeout: cancelling the caller withdraws a pending item,
+        interrupts a running one, and waits for its end. An item that calls it is parked while it waits, for room too
+        (`queue_work_wait`). Always a checkpoint. `run_on` chooses the CPU.
+
+        Raises:
+          DestroyedError: somebody else ended the item first: its supervisor was cancelled.
+          and whatever `queue_work` raises.
+        """
+        return await run_item(cast("Workqueue", self), Work(fn, *args))
+
+    @overload
     async def run_on(self, cpu: int, fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T: ...
     @overload
     async def run_on(self, cpu: int, fn: Callable[[Unpack[Ts]], T], *args: *Ts) -> T: ...

@@ -6,8 +6,8 @@ of one and the start of the next. So this one function runs them in a row, strai
 call costs some 3 % of an item, and members of `Pending` are looked up once, as on their class that costs as much as
 two calls.
 
-It is the plain road written out, and does to the books what that does, in the same order: `Pool.take`, `Worker._begin`,
-`Worker._end` and `must_yield`. Whatever is not plain goes back there: an item that has given up the loop, one that has
+It is the plain road written out, and does to the books what that does, in the same order: `Pool.take`, `_books.begin`,
+`_books.end` and `must_yield`. Whatever is not plain goes back there: an item that has given up the loop, one that has
 raised, a pool that has to be asked. An instrument that looks on closes the lane: so the tests hold both roads together.
 """
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Hashable
 from contextvars import Context, copy_context
 from itertools import cycle
 from threading import get_ident
-from typing import TYPE_CHECKING, Final, TypeVar, TypeVarTuple, Unpack, final, overload
+from typing import TYPE_CHECKING, Final, final
 
 import trio
 from trio.lowlevel import Task, enable_ki_protection
@@ -26,7 +26,6 @@ from ktrio.workqueue._periodic import Periodic
 from ktrio.workqueue._pwq import PoolWorkqueue
 from ktrio.workqueue._rate import RateLimit
 from ktrio.workqueue._result import Store
-from ktrio.workqueue._run import run_item
 from ktrio.workqueue._statistics import WorkqueueStatistics, workqueue_statistics
 from ktrio.workqueue._waits import Wait, refuse_own_wait
 from ktrio.workqueue._work import Pending, Work
@@ -35,9 +34,6 @@ if TYPE_CHECKING:
     from ktrio.workqueue._supervisor import Supervisor
 
 __all__ = ["Workqueue"]
-
-T = TypeVar("T")
-Ts = TypeVarTuple("Ts")
 
 _NOT: Final = Pending.NOT
 _ACTIVE: Final = Pending.ACTIVE
@@ -315,24 +311,6 @@ class Workqueue(DirectedQueueing):
             self._store.close()
         if self.rescuer is not None:
             await self.rescuer.stop()
-
-    @overload
-    async def run(self, fn: Callable[[Unpack[Ts]], Awaitable[T]], *args: *Ts) -> T: ...
-    @overload
-    async def run(self, fn: Callable[[Unpack[Ts]], T], *args: *Ts) -> T: ...
-    @enable_ki_protection
-    async def run(self, fn: Callable[[Unpack[Ts]], object], *args: *Ts) -> object:
-        """Queue ``fn(*args)`` as an item of its own and give back its result or raise its error, to this caller only.
-
-        Put ``with trio.fail_after(seconds):`` around it for a timeout: cancelling the caller withdraws a pending item,
-        interrupts a running one, and waits for its end. An item that calls it is parked while it waits, for room too
-        (`queue_work_wait`). Always a checkpoint. `run_on` chooses the CPU.
-
-        Raises:
-          DestroyedError: somebody else ended the item first: its supervisor was cancelled.
-          and whatever `queue_work` raises.
-        """
-        return await run_item(self, Work(fn, *args))
 
     # -- the rest
 

@@ -41,6 +41,41 @@ class Steering:
         """The pools of a queue with these flags, one for each simulated CPU."""
         raise NotImplementedError
 
+    def alloc_workqueue(
+        self,
+        name: str,
+        flags: WorkqueueFlags | Literal[0] = 0,
+        max_active: int = 0,
+        on_error: OnError = "raise",
+        *,
+        max_pending: int = 0,
+        rate: Rate | None = None,
+    ) -> Workqueue:
+        """Make a workqueue (kernel: ``alloc_workqueue``).
+
+        Args:
+          name: for messages, statistics and `repr`.
+          flags: 0 asks for a bound queue, as in the kernel: on each simulated CPU a new item starts only while those
+            that have begun are asleep. `WQ_UNBOUND`: every item starts at once, up to `max_active`. `WQ_CPU_INTENSIVE`,
+            for bound queues: its items hold up nobody while they run, and its plain functions run in threads.
+            `WQ_HIGHPRI`, for both: its items start before those of queues without it. `WQ_MEM_RECLAIM`, for both: a
+            worker of its own, the rescuer, runs its items one at a time when a pool is full and does not get on.
+          max_active: items that may be active at once on each simulated CPU; 0 means 256, at most 65 536.
+          on_error: what happens to an item's exception. ``"raise"``: it cancels the supervisor and leaves its block. A
+            plain function ``(work, error)``: it is called instead, after the books of that run were closed.
+            ``"store"``: each item keeps its last outcome, value or error, for `Work.result`. Whoever waits for a result
+            when the run ends takes its error, whatever the policy.
+          max_pending: items that may be pending (accepted, not started) before queueing from outside the queue's own
+            items is refused by `Workqueue.queue_work` and waits in `Workqueue.queue_work_wait`; 0 means no limit.
+          rate: how many of its items may start in a time, on all simulated CPUs together; those beyond wait in line.
+
+        Raises:
+          ValueError: `max_active` or `max_pending` out of range, or an unusable `on_error`.
+          SupervisorClosedError: the block was left.
+        """
+        attrs = WorkqueueAttrs(name=name, flags=WorkqueueFlags(flags), on_error=on_error)
+        return self.alloc(attrs, max_active, max_pending, rate)
+
     def alloc_ordered_workqueue(
         self,
         name: str,

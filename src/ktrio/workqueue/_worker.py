@@ -16,11 +16,12 @@ at a barrier: books first, then `ktrio.workqueue._outcome`. KeyboardInterrupt ma
 from __future__ import annotations
 
 from contextvars import Context
-from typing import TYPE_CHECKING, Final, cast, final
+from typing import TYPE_CHECKING, cast, final
 
 import trio
 from trio.lowlevel import Abort, enable_ki_protection
 
+from ktrio.workqueue._books import begin, end
 from ktrio.workqueue._current import workers_of_this_run
 from ktrio.workqueue._driver import ENDED, Driver
 from ktrio.workqueue._fast_lane import is_open, run_plain_items
@@ -32,7 +33,7 @@ from ktrio.workqueue._policy import WAKE_UPS_ON_BLOCK, YIELD_AFTER_ITEMS, YIELD_
 from ktrio.workqueue._sensor import YIELD
 from ktrio.workqueue._threads import begin_cpu_intensive
 from ktrio.workqueue._unprotected import ItemCoroutine
-from ktrio.workqueue._work import Pending, Work
+from ktrio.workqueue._work import Work
 
 if TYPE_CHECKING:
     from ktrio.workqueue._flush import Colour
@@ -40,9 +41,6 @@ if TYPE_CHECKING:
     from ktrio.workqueue._pwq import PoolWorkqueue
 
 __all__ = ["Worker"]
-
-_NOT: Final = Pending.NOT
-_COLLIDED: Final = Pending.COLLIDED
 
 
 @final
@@ -223,7 +221,7 @@ class Worker(Driver):
 
     def _run(self, work: Work) -> Work | None:
         """Run an item to its end, or to where it gives up the loop: then it is given back, its books open. Barrier."""
-        self._begin(work)
+        begin(self, work)
         try:
             self.item = Work(begin_cpu_intensive, self, work) if self.pwq.is_cpu_intensive else work
             message = self._context.run(self.resume, None)
@@ -249,7 +247,7 @@ class Worker(Driver):
             self._ended(work)
 
     def _ended(self, work: Work) -> None:
-        self._end(work)
+        end(self, work)
         if self._followers is not None:
             self.tell_followers(work)
 
@@ -259,65 +257,6 @@ class Worker(Driver):
         if followers is not None:
             followers.returned(work, self.value)
 
-    def _begin(self, work: Work) -> None:
-        """Open the books of a run: from here on the item is not pending but running."""
-        pwq, colour, context = work._pwq, work._colour, work._context
-        assert pwq is not None and colour is not None and context is not None  # noqa: PT018 - one test for three
-        self.work = work
-        self.pwq, self._colour, self._context = pwq, colour, context
-        work._colour = work._context = None
-        if work._followers is not None:
-            self._followers, work._followers = work._followers, None
-        work._pending = _NOT
-        work._worker = self
-        work._runs += 1
-        pwq.started += 1
-        if self.parked:
-            pwq.begins_parked()
-        if self._instruments.execute_start is not None:
-            self._instruments.tell_execute_start(work, self)
-        if self.pwq.backlog is not None:
-            self.pwq.backlog.room()
-
-    def _end(self, work: Work) -> None:
-        """Close the books of a run: place, slot and colour; its followers are to be told in the same stretch."""
-        pwq = self.pwq
-        now = self._now()
-        seconds, self._step_began = now - self._step_began, now  # the next item's first step begins here
-        pwq.cpu_time += seconds
-        if seconds > self._hogs.threshold:
-            step_was_long(self, work, seconds, is_last=True)
-            self._step_began = self._now()
-        if self._instruments.execute_end is not None:
-            self._instruments.tell_execute_end(work, self)
-        if self.cpu_intensive:
-            self.pool.count_again(self)
-        if self.counted:
-            self.pool.finishing += 1
-        self.work = work._worker = None
-        pwq.completed += 1
-        if self.parked:
-            self._end_parked(work, pwq)
-        else:
-            self.pool.occupied -= 1
-            if work._pending is _COLLIDED:
-                pwq.succeed(work, had_slot=True)
-            else:
-                pwq.nr_active -= 1
-                if pwq.inactive:
-                    pwq.promote()
-        colour = self._colour
-        colour.in_flight -= 1
-        if not colour.in_flight:
-            pwq.wq.colours.emptied()
-
-    def _end_parked(self, work: Work, pwq: PoolWorkqueue) -> None:
-        """It ends without slot and place."""
-        self.parked = self.adoptable = False
-        self.activated = True
-        self.pool.parked -= 1
-        pwq.ended_parked(work)
-
     def _failed(self, work: Work, error: BaseException) -> None:
         """Close the books of a run that raised, then report that."""
         self.task.context = self._home
@@ -325,7 +264,7 @@ class Worker(Driver):
         if getattr(coro, "cr_frame", None) is not None:
             cast("ItemCoroutine", coro).close()  # Ctrl-C struck before its first step
         self.renew()
-        self._end(work)
+        end(self, work)
         followers, self._followers = self._followers, None
         report(self.pwq, work, followers, error)
         self._step_began = self._now()
@@ -384,7 +323,7 @@ class Worker(Driver):
         return message
 
     def _step_ended(self) -> None:
-        """A step has ended in an await; the last one of a run ends in `_end`."""
+        """A step has ended in an await; the last one of a run ends in `end`."""
         seconds = self._now() - self._step_began
         self.pwq.cpu_time += seconds
         if seconds > self._hogs.threshold and self.work is not None:
