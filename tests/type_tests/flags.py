@@ -21,6 +21,8 @@ async def flags_and_what_they_show() -> None:
         wq = supervisor.alloc_workqueue("urgent", flags=WQ_UNBOUND | WQ_HIGHPRI | WQ_MEM_RECLAIM)
         assert_type(wq, Workqueue)
         assert_type(wq.flags, WorkqueueFlags)
+        assert_type(WQ_HIGHPRI | 0, WorkqueueFlags)
+        assert_type(0 | WQ_HIGHPRI, WorkqueueFlags)
         assert_type(await supervisor.alloc_workqueue("threads", WQ_CPU_INTENSIVE).run(str.upper, "a"), str)
         books = wq.statistics()
         assert_type((books.mayday, books.rescued, books.cpu_intensive), tuple[int, int, int])

@@ -354,18 +354,19 @@ async def test_run_waits_for_room_and_takes_its_item_along(flags: Flags, trace: 
     assert trace.events[-1] == "ran"
 
 
-async def test_a_retry_by_on_error_is_a_queueing_from_outside(flags: Flags, trace: Trace) -> None:
-    """W138. The run is over by then. What it raises goes the way of every error of an `on_error`."""
-    refused: list[str] = []
+async def test_a_retry_by_on_error_is_chained(flags: Flags, trace: Trace) -> None:
+    """W138: it is inside the item that has raised."""
+    retried: list[str] = []
 
     async def fail() -> None:
-        await trace.gate("fail").wait()
-        raise ValueError
+        if not retried:
+            await trace.gate("fail").wait()
+            raise ValueError
 
     def retry(work: Work, error: Exception) -> None:
-        with pytest.raises(BacklogFullError):
-            wq.queue_work(work)
-        refused.append(work.name)
+        assert wq.pending == 1
+        assert wq.queue_work(work) is True
+        retried.append(work.name)
 
     async with open_supervisor() as supervisor:
         wq = supervisor.alloc_workqueue("test", flags, 1, on_error=retry, max_pending=1)
@@ -374,7 +375,8 @@ async def test_a_retry_by_on_error_is_a_queueing_from_outside(flags: Flags, trac
         trace.queue(wq, "a")
         trace.open("fail", "a")
         await wq.flush()
-    assert refused == ["fail"]
+    assert retried == ["fail"]
+    assert wq.statistics().completed == 3
 
 
 async def test_a_delayed_item_is_accepted_when_armed_and_taken_when_it_fires(flags: Flags, trace: Trace) -> None:

@@ -10,10 +10,12 @@ from trio.testing import wait_all_tasks_blocked
 
 from ktrio.workqueue import (
     WQ_UNBOUND,
+    BacklogFullError,
     BusyError,
     DelayedWork,
     DestroyedError,
     DrainingError,
+    NoResultError,
     Supervisor,
     SupervisorClosedError,
     Work,
@@ -748,3 +750,53 @@ async def test_timers_of_two_supervisors_do_not_meet(kind: Kind, log: Log) -> No
         assert second.queue_delayed_work(work, 1)
         await trio.sleep(2)
     assert log.ran == [(1, "a"), (3, "a")]
+
+
+@pytest.mark.parametrize("where", ["on its timer", "in the line"])
+async def test_one_that_is_moved_off_a_queue_that_stores_is_none_of_its_business(kind: Kind, where: str) -> None:
+    """W73, W116: it forgets its outcome like any item of the queue it was moved to, whose policy has its error."""
+    async with open_with(kind[1])() as supervisor:
+        errors = Errors()
+        store = supervisor.alloc_workqueue("store", kind[0], 1, "store")
+        other = supervisor.alloc_workqueue("other", kind[0], 0, errors)
+        store.queue_work(Work(trio.sleep, 10))
+        work = DelayedWork(int, "x")
+        store.queue_delayed_work(work, 1 if where == "on its timer" else 0)
+        assert other.mod_delayed_work(work, 1) is False
+        await trio.sleep(2)
+        assert [str(type(error).__name__) for error in errors.errors] == ["ValueError"]
+        with pytest.raises(NoResultError):
+            await work.result()
+        store.queue_delayed_work(work, 1)
+        assert store.mod_delayed_work(work, 2) is False  # moved on the same queue it stays its
+        await trio.sleep(12)
+        with pytest.raises(ValueError, match="invalid literal"):
+            await work.result()
+        assert len(errors.errors) == 1
+
+
+async def test_delay_0_from_elsewhere_is_a_queueing_that_a_full_queue_refuses(kind: Kind, trace: Trace) -> None:
+    """W72, W135: it raises what `queue_delayed_work` raises, and nothing has changed."""
+    async with open_with(kind[1])() as supervisor:
+        full = supervisor.alloc_workqueue("full", kind[0], 1, max_pending=1)
+        other = supervisor.alloc_workqueue("other", kind[0], 1)
+        trace.queue(other, "a")
+        trace.queue(full, "b")
+        await wait_all_tasks_blocked()
+        trace.queue(full, "c")
+        works = [DelayedWork(trace.hold, name) for name in ("timer", "line", "armed")]
+        other.queue_delayed_work(works[0], 100)
+        other.queue_work(works[1])
+        full.queue_delayed_work(works[2], 100)
+        for work in works[:2]:
+            with pytest.raises(BacklogFullError):
+                full.mod_delayed_work(work, 0)
+        assert other.statistics().delayed == 1
+        assert other.statistics().inactive == 1
+        assert full.mod_delayed_work(works[2], 0) is False  # W139: it was accepted when it was armed
+        assert full.mod_delayed_work(works[2], 0) is False  # and in the line it has its room
+        assert full.pending == 2
+        trace.open(*"abc", "armed", "line", "timer")
+        await full.flush()
+        await works[0].flush()
+        assert sorted(trace.ends) == sorted([*"abc", "armed", "line", "timer"])

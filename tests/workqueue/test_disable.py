@@ -371,3 +371,36 @@ async def test_repr_shows_it(trace: Trace) -> None:
     assert repr(work) == "<Work a idle, disabled>"
     work.disable()
     assert repr(work) == "<Work a idle, disabled x 2>"
+
+
+async def test_another_thread_that_may_not_disable_a_ticking_item_has_changed_nothing() -> None:
+    """W8. Between two ticks it is idle, and yet its ticker is the loop's."""
+    async with open_supervisor() as supervisor:
+        wq = alloc(supervisor)
+        work = PeriodicWork(lambda: None)
+        wq.queue_periodic_work(work, 1)
+        for change in (work.disable, work.enable):
+            with pytest.raises(RuntimeError, match="outside its loop"):
+                in_a_thread(change)
+        assert work.statistics().disabled == 0
+        assert work.is_ticking
+        assert work.disable() is True
+        assert work.statistics().disabled == 1
+
+
+async def test_an_instrument_that_may_not_disable_a_ticking_item_has_changed_nothing() -> None:
+    """Also one that has never been queued yet."""
+
+    class Disabler(WorkqueueInstrument):
+        def queue_work(self, event: WorkEvent) -> None:
+            work.disable()
+
+    async with open_supervisor() as supervisor:
+        wq = alloc(supervisor)
+        work = PeriodicWork(lambda: None)
+        wq.queue_periodic_work(work, 1)
+        supervisor.add_instrument(Disabler())
+        assert await wq.run(int) == 0  # the instrument is removed, because it raised
+        assert work.statistics().disabled == 0
+        assert work.is_ticking
+        work.cancel()

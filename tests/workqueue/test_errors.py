@@ -2,12 +2,24 @@
 
 import contextlib
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 
 import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from ktrio.workqueue import WQ_UNBOUND, DeadlockError, Work, WorkqueueError, open_supervisor, parked
+from ktrio.workqueue import (
+    WQ_HIGHPRI,
+    WQ_UNBOUND,
+    DeadlockError,
+    Work,
+    Workqueue,
+    WorkqueueError,
+    WorkqueueFlags,
+    current_work,
+    open_supervisor,
+    parked,
+)
 from tests.workqueue.conftest import Errors, Trace, alloc, assert_at_zero, assert_queue_at_zero
 
 
@@ -301,3 +313,85 @@ async def test_waiting_for_others_is_no_deadlock(trace: Trace) -> None:
         await wq.flush()
         await assert_at_zero(supervisor, wq, other)
     assert trace.events[-1] == "done"
+
+
+BODIES = [fail, fail_later, park_and_fail]
+over_bodies = pytest.mark.parametrize("body", BODIES)
+over_queues = pytest.mark.parametrize("make_queue", [WQ_UNBOUND, WQ_UNBOUND & WQ_HIGHPRI], ids=["unbound", "bound"])
+
+
+class Retries:
+    """An `on_error` that queues the item again, three times at most, and keeps where that was."""
+
+    def __init__(self) -> None:
+        self.answers: list[bool] = []
+        self.inside: list[Work | None] = []
+        self.contexts: list[str] = []
+
+    def __call__(self, work: Work, error: Exception) -> None:
+        self.inside.append(current_work())
+        self.contexts.append(SOURCE.get())
+        if len(self.answers) < 3:
+            self.answers.append(self.wq.queue_work(work))
+
+    wq: Workqueue
+
+
+SOURCE = ContextVar("SOURCE", default="nobody")
+
+
+@over_bodies
+@over_queues
+@pytest.mark.parametrize("end", ["leave", "drain", "destroy"])
+async def test_a_retry_by_on_error_is_chained(
+    make_queue: WorkqueueFlags, body: Callable[[], Awaitable[None] | None], end: str
+) -> None:
+    """W3, W86, W108: it is inside the item that has raised, so nobody who waits for the queue shuts it out."""
+    retries = Retries()
+    async with open_supervisor(cpus=2) as supervisor:
+        wq = retries.wq = supervisor.alloc_workqueue("test", make_queue, on_error=retries)
+        SOURCE.set("queueing")
+        wq.queue_work_on(1, work := Work(body))
+        SOURCE.set("later")
+        if end == "drain":
+            await wq.drain()
+        elif end == "destroy":
+            await wq.destroy()
+    assert retries.answers == [True] * 3
+    assert retries.inside == [work] * 4
+    assert retries.contexts == ["queueing"] * 4, "W122"
+    assert wq.statistics().started == 4
+    assert [pwq.in_flight for pwq in wq.statistics().pwqs] == [0, 0]
+    assert wq.pwqs[1].started == 4, "W18"
+    assert_queue_at_zero(wq)
+
+
+async def test_an_on_error_that_retries_for_ever_does_not_hold_up_leaving(caplog: pytest.LogCaptureFixture) -> None:
+    """W4."""
+    answers: list[bool] = []
+
+    def retry(work: Work, error: Exception) -> None:
+        answers.append(wq.queue_work(work))
+
+    async with open_supervisor() as supervisor:
+        wq = supervisor.alloc_workqueue("test", WQ_UNBOUND, on_error=retry)
+        wq.queue_work(Work(fail_later))
+    assert answers[-1] is False
+    assert all(answers[:-1])
+    assert "fail_later" in caplog.text
+
+
+async def test_after_on_error_the_worker_is_inside_nothing() -> None:
+    """Also if that has raised."""
+    seen: list[Work | None] = []
+
+    def complain(work: Work, error: Exception) -> None:
+        raise MishapError("of on_error")
+
+    with pytest.RaisesGroup(MishapError):
+        async with open_supervisor() as supervisor:
+            wq = supervisor.alloc_workqueue("test", WQ_UNBOUND, on_error=complain)
+            wq.queue_work(Work(fail))
+            await wait_all_tasks_blocked()
+            seen += [worker.work for worker in supervisor.workers.values()]
+    assert set(seen) <= {None}

@@ -1,12 +1,13 @@
 """Queueing: what a True and a False mean, exactly once, never twice at a time, and on which CPU."""
 
 import random
+from typing import Literal
 
 import pytest
 import trio
 from trio.testing import assert_no_checkpoints, wait_all_tasks_blocked
 
-from ktrio.workqueue import BusyError, Work, open_supervisor
+from ktrio.workqueue import WQ_FREEZABLE, WQ_UNBOUND, BusyError, Work, WorkqueueFlags, open_supervisor
 from tests.workqueue.conftest import Trace, alloc, assert_at_zero
 
 
@@ -285,3 +286,17 @@ async def test_an_item_that_runs_on_one_queue_is_refused_by_another(trace: Trace
         assert two.queue_work(work) is True
         assert await work.flush() is True
     assert trace.ends == ["a", "a"]
+
+
+async def test_flags_begin_with_0_as_in_the_kernel() -> None:
+    """0 is a bound queue, and so a flag may be joined to it; to no other number, for these are not the kernel's."""
+    flags: WorkqueueFlags | Literal[0] = 0
+    assert flags | WQ_FREEZABLE == WQ_FREEZABLE | flags == WQ_FREEZABLE
+    assert (0 | WQ_FREEZABLE | WQ_UNBOUND) == WQ_UNBOUND | WQ_FREEZABLE
+    for wrong in (2, "0", None):
+        with pytest.raises(TypeError, match="WorkqueueFlags"):
+            wrong | WQ_FREEZABLE  # type: ignore[operator]  # pyright: ignore
+        with pytest.raises(TypeError, match="WorkqueueFlags"):
+            WQ_FREEZABLE | wrong  # type: ignore[operator]  # pyright: ignore
+    async with open_supervisor() as supervisor:
+        assert supervisor.alloc_workqueue("cold", 0 | WQ_FREEZABLE).flags == WQ_FREEZABLE

@@ -18,6 +18,7 @@ from ktrio.workqueue import (
     OnError,
     PeriodicWork,
     PoolStatistics,
+    Rate,
     Supervisor,
     Work,
     Workqueue,
@@ -450,6 +451,12 @@ async def test_high_and_intensive_queues_may_have_rescuers_too(kind: Kind, trace
         await assert_at_zero(supervisor, wq)
 
 
+def rescuers(supervisor: Supervisor) -> set[str]:
+    nursery = supervisor._nursery
+    assert nursery is not None
+    return {task.name for task in nursery.child_tasks if task.name.startswith("kworker/R-")}
+
+
 @over_kinds
 async def test_destroy_ends_the_rescuer(kind: Kind, trace: Trace) -> None:
     """W87, W156; invariant 52: no task is left, and other queues of the pool have theirs."""
@@ -458,20 +465,15 @@ async def test_destroy_ends_the_rescuer(kind: Kind, trace: Trace) -> None:
         flags = queues.other.flags | WQ_MEM_RECLAIM
         second = supervisor.alloc_workqueue("second", flags)
 
-        def rescuers() -> set[str]:
-            nursery = supervisor._nursery
-            assert nursery is not None
-            return {task.name for task in nursery.child_tasks if task.name.startswith("kworker/R-")}
-
         await wait_all_tasks_blocked()
-        assert rescuers() == {"kworker/R-safe", "kworker/R-second"}
+        assert rescuers(supervisor) == {"kworker/R-safe", "kworker/R-second"}
         trace.queue(queues.other, "a")
         await wait_all_tasks_blocked()
         trace.queue(queues.safe, "x")
         trace.open("x")
         await queues.safe.destroy()
         await wait_all_tasks_blocked()
-        assert rescuers() == {"kworker/R-second"}
+        assert rescuers(supervisor) == {"kworker/R-second"}
         with pytest.raises(DestroyedError):
             queues.safe.queue_work(trace.holder("late"))
         await queues.safe.destroy()
@@ -479,6 +481,26 @@ async def test_destroy_ends_the_rescuer(kind: Kind, trace: Trace) -> None:
         await trio.sleep(SOON)
         assert trace.starts == ["a", "x", "y"]
         trace.open("a", "y")
+
+
+@over_kinds
+async def test_an_allocation_that_fails_leaves_no_rescuer(kind: Kind) -> None:
+    """W1."""
+    async with open_with(kind[1])() as supervisor:
+        flags = kind[0] | WQ_MEM_RECLAIM
+        with pytest.raises(TypeError, match="a rate is a Rate"):
+            supervisor.alloc_workqueue("fast", flags, rate=10)  # type: ignore[arg-type]  # pyright: ignore
+        with pytest.raises(ValueError, match="max_pending"):
+            supervisor.alloc_workqueue("negative", flags, max_pending=-1)
+        with pytest.raises(TypeError, match="a rate is a Rate"):
+            supervisor.alloc_ordered_workqueue("ordered", WQ_MEM_RECLAIM, rate=10)  # type: ignore[arg-type]  # pyright: ignore
+        await wait_all_tasks_blocked()
+        assert rescuers(supervisor) == set()
+        assert supervisor.all_workqueues == ()
+        safe = supervisor.alloc_workqueue("safe", flags, rate=Rate(1))
+        await wait_all_tasks_blocked()
+        assert rescuers(supervisor) == {"kworker/R-safe"}
+        await safe.destroy()
 
 
 @over_kinds

@@ -197,7 +197,6 @@ async def test_an_infinite_timeout_is_none(kind: Kind) -> None:
         assert wq.statistics().timed_out == 0
 
 
-@pytest.mark.xfail(strict=True, reason="a run whose Cancelled was replaced by an error is not counted as timed out")
 @over_kinds
 async def test_one_whose_cancellation_became_another_error_has_timed_out_and_is_counted(kind: Kind) -> None:
     """`timed_out`: "runs cancelled because they took longer"; the error is the item's, the reason was the time."""
@@ -215,3 +214,57 @@ async def test_one_whose_cancellation_became_another_error_has_timed_out_and_is_
         await wq.flush()
         assert [type(error) for error in errors.errors] == [KeyError]
         assert wq.statistics().timed_out == 1
+
+
+@over_kinds
+async def test_one_whose_child_tasks_made_errors_of_it_is_counted_once(kind: Kind) -> None:
+    errors = Errors()
+    async with open_with(kind[1])() as supervisor:
+        wq = supervisor.alloc_workqueue("wq", kind[0], 0, errors)
+
+        async def fail() -> None:
+            try:
+                await trio.sleep_forever()
+            except trio.Cancelled as cancelled:
+                raise KeyError("on the way out") from cancelled
+
+        async def fail_twice() -> None:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(fail)
+                nursery.start_soon(fail)
+
+        wq.queue_work(Work(fail_twice, timeout=1))
+        await wq.flush()
+        ((_, error),) = errors.seen
+        assert isinstance(error, ExceptionGroup)
+        assert wq.statistics().timed_out == wq.statistics().failed == 1
+
+
+@over_kinds
+@pytest.mark.parametrize("when", ["before", "in the turn of expiry", "interrupted"])
+async def test_an_error_that_is_not_the_timeouts_doing_is_not_counted(kind: Kind, when: str) -> None:
+    """W119: an item that ends in the turn of expiry has ended, by an error too; an interrupt goes before."""
+    errors = Errors()
+    async with open_with(kind[1])() as supervisor:
+        wq = supervisor.alloc_workqueue("wq", kind[0], 0, errors)
+
+        async def fail() -> None:
+            try:
+                if when == "interrupted":
+                    await trio.sleep_forever()
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(0.5 if when == "before" else 1)
+            finally:
+                if when == "interrupted":
+                    with trio.move_on_after(1, shield=True):
+                        await trio.sleep_forever()
+                raise KeyError("its own")
+
+        work = Work(fail, timeout=1)
+        wq.queue_work(work)
+        if when == "interrupted":
+            await trio.sleep(0.5)
+            work.interrupt()
+        await wq.flush()
+        assert [type(error) for error in errors.errors] == [KeyError]
+        assert wq.statistics().timed_out == 0

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
-from typing import TYPE_CHECKING, Literal, TypeAlias, final
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias, final
 
 if TYPE_CHECKING:
     from ktrio.workqueue._work import Work
@@ -27,7 +27,7 @@ __all__ = [
 
 
 class WorkqueueFlags(enum.Flag):
-    """The kernel's ``WQ_*`` flags as far as they exist here."""
+    """The kernel's ``WQ_*`` flags as far as they exist here; 0 is none of them, also in ``0 | WQ_FREEZABLE``."""
 
     WQ_UNBOUND = enum.auto()
     """No concurrency management: every item starts at once, up to `max_active` (kernel: ``WQ_UNBOUND``)."""
@@ -39,6 +39,15 @@ class WorkqueueFlags(enum.Flag):
     """Its items hold up nobody while they run, and plain functions run in threads (kernel: ``WQ_CPU_INTENSIVE``)."""
     WQ_FREEZABLE = enum.auto()
     """It starts nothing while its supervisor is frozen (kernel: ``WQ_FREEZABLE``)."""
+
+    # The checkers' types know flags on both sides only.
+    def __or__(self, other: Self | Literal[0]) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if isinstance(other, enum.Flag):
+            return super().__or__(other)  # type: ignore[operator]
+        return self if other == 0 else NotImplemented  # type: ignore[redundant-expr]
+
+    def __ror__(self, other: Self | Literal[0]) -> Self:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self | other
 
 
 WQ_UNBOUND = WorkqueueFlags.WQ_UNBOUND

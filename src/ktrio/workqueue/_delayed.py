@@ -96,6 +96,8 @@ class Delayed:
             return self.queue(work, pwq, delay)
         if not self.admits(work, is_later=delay > 0):
             return False
+        if not delay and before.wq is not self._wq and self._wq.max_pending:
+            self._wq._backlog.refuse_if_full()  # it comes from elsewhere; on this queue it has its room, or was armed
         if pwq is None:
             pwq = before if before.wq is self._wq else self._wq._choose_pwq()
         timer = self._timers.get(work)
@@ -104,6 +106,8 @@ class Delayed:
             timer.arm(trio.current_time() + delay)
             return False
         _grab(work, before)
+        if before.wq is not self._wq and before.wq._store is not None and work._followers is not None:
+            work._followers.remove(before.wq._store)
         self._arm(work, pwq, delay)
         if not delay:
             self.fire(work)

@@ -29,12 +29,12 @@ def depth_of(work: Work) -> int:
 
 def refuse_misuse(work: Work, what: str) -> None:
     """RuntimeError if this is called from within an instrument, or the item is busy in the loop of another thread."""
-    pwq = work._pwq
-    if pwq is None:
-        return
-    pwq.instruments.refuse_inside(what)
-    if work.is_pending or work.is_running:
+    pwq = work._used_by()
+    if pwq is not None:
         pwq.wq.refuse_other_threads()
+        pwq.instruments.refuse_inside(what)
+    elif work._pwq is not None:
+        work._pwq.instruments.refuse_inside(what)
 
 
 def refuse_too_deep(work: Work) -> None:

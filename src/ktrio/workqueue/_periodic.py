@@ -74,6 +74,9 @@ class PeriodicWork(Work[T_co]):
         super().cancel()
         return True
 
+    def _used_by(self) -> PoolWorkqueue | None:
+        return self._ticker.pwq if self._ticker is not None else super()._used_by()
+
     def statistics(self) -> WorkStatistics:
         """What this item is doing right now."""
         return replace(super().statistics(), overruns=self._overruns)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, final
 import trio
 from trio.lowlevel import Task, enable_ki_protection
 
-from ktrio.workqueue._attrs import WQ_MEM_RECLAIM, WorkqueueAttrs, WorkqueueFlags, effective_max_active
+from ktrio.workqueue._attrs import WorkqueueAttrs, WorkqueueFlags, effective_max_active
 from ktrio.workqueue._backlog import Backlog
 from ktrio.workqueue._current import enclosing_workers
 from ktrio.workqueue._delayed import Delayed
@@ -31,6 +31,7 @@ from ktrio.workqueue._waits import Wait, refuse_own_wait
 from ktrio.workqueue._work import Pending, Work
 
 if TYPE_CHECKING:
+    from ktrio.workqueue._rescue import Rescuer
     from ktrio.workqueue._supervisor import Supervisor
 
 __all__ = ["Workqueue"]
@@ -70,7 +71,7 @@ class Workqueue(DirectedQueueing):
         self.lanes: dict[Hashable, LaneLine] = {}  # S: those that are not empty
         self._backlog = Backlog(self, self._pwqs, max_pending)  # I; its content S
         self.rate_limit = RateLimit(self, supervisor, self._pwqs)  # I; its content S
-        self.rescuer = supervisor.start_rescuer(self, self._pwqs) if WQ_MEM_RECLAIM in attrs.flags else None  # I
+        self.rescuer: Rescuer | None = None  # I, by the supervisor
 
     @property
     def name(self) -> str:

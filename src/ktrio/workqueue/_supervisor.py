@@ -18,7 +18,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ktrio.workqueue._attributes import valid_capacity, valid_idle_timeout
-from ktrio.workqueue._attrs import WQ_HIGHPRI, WQ_UNBOUND, Rate, WorkqueueAttrs, WorkqueueFlags
+from ktrio.workqueue._attrs import WQ_HIGHPRI, WQ_MEM_RECLAIM, WQ_UNBOUND, Rate, WorkqueueAttrs, WorkqueueFlags
 from ktrio.workqueue._current import current_work, workers_of_this_run
 from ktrio.workqueue._dump import dump
 from ktrio.workqueue._errors import SupervisorClosedError
@@ -30,7 +30,6 @@ from ktrio.workqueue._instruments import Instruments, WorkqueueInstrument
 from ktrio.workqueue._loop_watchdog import LoopWatchdog
 from ktrio.workqueue._pool import Pool
 from ktrio.workqueue._protected_block import protected_block
-from ktrio.workqueue._pwq import PoolWorkqueue
 from ktrio.workqueue._queue import Workqueue
 from ktrio.workqueue._rescue import Rescuer
 from ktrio.workqueue._result import Caller
@@ -211,10 +210,10 @@ class Supervisor(Steering):
         self._pools[kind] = pools
         return pools
 
-    def start_rescuer(self, wq: Workqueue, pwqs: tuple[PoolWorkqueue, ...]) -> Rescuer:
+    def _start_rescuer(self, wq: Workqueue) -> Rescuer:
         """The rescuer of a queue with `WQ_MEM_RECLAIM`, at work (kernel: ``init_rescuer``)."""
         assert self._nursery is not None
-        rescuer = Rescuer(wq, pwqs)
+        rescuer = Rescuer(wq, wq.pwqs)
         self._nursery.start_soon(rescuer.run, name=rescuer.name)
         return rescuer
 
@@ -237,6 +236,8 @@ class Supervisor(Steering):
         wq = Workqueue(self, attrs, max_active, max_pending)
         if rate is not None:
             wq.set_rate(rate)
+        if WQ_MEM_RECLAIM in attrs.flags:  # last of what may raise: a rescuer is a task
+            wq.rescuer = self._start_rescuer(wq)
         self._workqueues[wq] = None
         self.freezer.allocated(wq)
         return wq

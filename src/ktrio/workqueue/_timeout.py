@@ -4,7 +4,8 @@ It bounds a run from its first step to its end, waiting of every kind included: 
 thread. How long the item was pending before does not count. It is a cancel scope around the item's coroutine, so an
 item without a timeout pays nothing, and the rest is Trio's rule: an item that ends in the turn of expiry, or that takes
 no notice of the cancellation and comes to its end later, has ended; one that is cancelled has failed, and its error is
-a `trio.TooSlowError`. If it is interrupted as well, that goes before.
+a `trio.TooSlowError`, or whatever it made of its Cancelled on the way out. If it is interrupted as well, that goes
+before.
 
 A plain function on the loop cannot be cut short, and is not.
 """
@@ -12,6 +13,7 @@ A plain function on the loop cannot be cut short, and is not.
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from math import inf
 from typing import cast, final
 
 import trio
@@ -45,7 +47,31 @@ class TimeLimit:
         try:
             with scope:
                 return await coro
-        finally:
-            if scope.cancelled_caught:
+        except BaseException as error:
+            if scope.cancelled_caught or has_replaced_cancelled(scope, error):
                 worker.pwq.timed_out += 1
+            raise
+        worker.pwq.timed_out += 1
         raise trio.TooSlowError(f"{worker.work!r} took longer than its timeout of {self.seconds:g} s")
+
+
+def has_replaced_cancelled(scope: trio.CancelScope, error: BaseException) -> bool:
+    """Is `error` what a run has made of the Cancelled of this scope, and of no other around it?
+
+    An error that only comes in the turn of expiry has none behind it.
+    """
+    if not scope.cancel_called or trio.current_effective_deadline() == -inf:
+        return False
+    ahead: list[BaseException | None] = [error]
+    seen: set[int] = set()
+    while ahead:
+        each = ahead.pop()
+        if each is None or id(each) in seen:
+            continue
+        if isinstance(each, trio.Cancelled):
+            return True
+        seen.add(id(each))
+        ahead += [each.__context__, each.__cause__]
+        if isinstance(each, BaseExceptionGroup):
+            ahead += cast("BaseExceptionGroup[BaseException]", each).exceptions
+    return False

@@ -231,6 +231,10 @@ class Work(Generic[T_co]):
         followers.add(caller)
         return cast("T_co", await parked_while_waiting(caller.wait, wait))
 
+    def _used_by(self) -> PoolWorkqueue | None:
+        """In whose books is it just now? Then only the loop of these may change it."""
+        return self._pwq if self.is_pending or self.is_running else None
+
     def followers(self) -> Followers:
         """Those who follow the pending queueing, or the one that is just being accepted."""
         if self._followers is None:

@@ -258,7 +258,8 @@ class Worker(Driver):
             followers.returned(work, self.value)
 
     def _failed(self, work: Work, error: BaseException) -> None:
-        """Close the books of a run that raised, then report that."""
+        """Close the books of a run that raised, then report that: inside the item, where a retry is chained."""
+        is_first_step = self.task.context is not self._context
         self.task.context = self._home
         coro, self.coro = self.coro, None
         if getattr(coro, "cr_frame", None) is not None:
@@ -266,7 +267,14 @@ class Worker(Driver):
         self.renew()
         end(self, work)
         followers, self._followers = self._followers, None
-        report(self.pwq, work, followers, error)
+        self.work = work  # so `enclosing_workers` finds it
+        try:
+            if is_first_step:
+                self._context.run(report, self.pwq, work, followers, error)
+            else:  # the loop is in its context
+                report(self.pwq, work, followers, error)
+        finally:
+            self.work = None
         self._step_began = self._now()
 
     def restart_step(self) -> None:
