@@ -30,9 +30,9 @@ serve: ## serve DIR=examples/site on http://127.0.0.1:8081 (PORT=8081)
 	$(environment)
 	@exec "$$VENV"/bin/ktrio serve "$$SERVE_DIR" --port "$$SERVE_PORT" $(ARGS)
 
-test: ## run the tests, but for the exhaustive ones (ARGS="-k name")
+test: ## run the tests, but for the exhaustive ones, property tests briefly (ARGS="-k name")
 	$(environment) test
-	@$(run) pytest -m "not exhaustive" $(ARGS)
+	@$(run) pytest -m "not exhaustive" --hypothesis-profile everyday $(ARGS)
 
 test-all: ## run all tests
 	$(environment) test

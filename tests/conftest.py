@@ -14,6 +14,8 @@ import ktrio
 # No deadline per example: on a busy machine it fails tests that are merely slow today. The blob lets a
 # failure seen elsewhere be repeated here.
 hypothesis.settings.register_profile("ktrio", deadline=None, print_blob=True)
+# `make test`: enough to find what was just broken. The built wheel is tested with the other.
+hypothesis.settings.register_profile("everyday", deadline=None, print_blob=True, max_examples=20)
 hypothesis.settings.load_profile("ktrio")
 
 
