@@ -80,7 +80,7 @@ async def test_an_idle_worker_keeps_nothing_of_its_items_alive(autojump_clock: t
 
 
 async def test_a_worker_goes_on_after_items_that_raised(autojump_clock: trio.testing.MockClock) -> None:
-    """W20, W106."""
+    """W106. A StopIteration is an error like any other, under the name that Python gives it."""
     errors: list[str] = []
 
     async def fail(seconds: int) -> None:
