@@ -14,8 +14,8 @@ quietly = @quietly() { said=$$("$$@" 2>&1) || { printf '%s\n' "$$said"; return 1
 # Without the current folder on sys.path: what is tested is what is installed.
 run = $(python) -P -m
 
-.PHONY: help serve test test-all test-bound mutants check check-format check-lint check-types check-fragments check-wheel check-docs \
-	check-trio-typing docs screenshots bench coverage format wheel clean
+.PHONY: help serve test test-all test-bound mutants fuzz check check-format check-lint check-types check-fragments check-wheel check-docs \
+	check-trio-typing check-fuzz docs screenshots bench coverage format wheel clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
 
@@ -43,6 +43,13 @@ test-bound: ## run the tests of servers and protocols once more, on bound queues
 	$(environment) test
 	@$(run) pytest tests/server tests/protocols $(ARGS)
 
+# What atheris cannot be had for is fuzzed without it, and says so.
+SECONDS = 60
+fuzz: ## fuzz the parsers and whole connections, SECONDS=60 each (ARGS="head chunks")
+	$(environment) test
+	@sh .ci/environment fuzz || echo 'skipped: atheris cannot be had'
+	@$(python) -m tests.fuzz --seconds $(SECONDS) $(ARGS)
+
 mutants: ## put known mistakes into copies of the workqueue, and see whether the tests notice (ARGS="ROW ...")
 	$(environment) test
 	@$(python) -m tests.mutation $(ARGS)
@@ -50,7 +57,7 @@ mutants: ## put known mistakes into copies of the workqueue, and see whether the
 test-%:
 	@$(MAKE) --no-print-directory test-all VENV=build/venv-$* PYTHON="$${PYTHON:-python$*}"
 
-check: check-format check-lint check-types check-fragments check-docs check-trio-typing check-wheel ## everything CI runs
+check: check-format check-lint check-types check-fragments check-docs check-trio-typing check-fuzz check-wheel ## everything CI runs
 
 check-format:
 	$(environment) check
@@ -88,6 +95,10 @@ check-wheel: wheel
 check-trio-typing: wheel
 	@WHEEL="$$(echo build/wheel/*.whl)[trio-typing]" VENV=build/trio-typing-venv sh .ci/environment trio-typing
 	@build/trio-typing-venv/bin/python -P -m pytest tests/test_trio_typing.py
+
+# Two seconds a target: enough to see that the fuzzers work, and to find again what was mended.
+check-fuzz:
+	@$(MAKE) --no-print-directory fuzz SECONDS=2
 
 check-docs: docs
 
