@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,34 @@ class Answer:
         return self.headers.get(name)
 
 
+@asynccontextmanager
+async def pieces_of(response):
+    """The pieces of a body that is written by a function, as an async iterator; each is made when it is asked for."""
+    (to_reader, from_writer), (ask_for, asked) = trio.open_memory_channel(0), trio.open_memory_channel(0)
+
+    async def send(piece):
+        await to_reader.send(piece)
+        await asked.receive()
+
+    async def write():
+        async with to_reader:
+            await response.body(send)
+
+    async def read():
+        yield await from_writer.receive()
+        while True:
+            try:
+                await ask_for.send(None)
+                yield await from_writer.receive()
+            except (trio.EndOfChannel, trio.BrokenResourceError):
+                return
+
+    async with trio.open_nursery() as nursery, aclosing(read()) as pieces:
+        nursery.start_soon(write)
+        yield pieces
+        nursery.cancel_scope.cancel()
+
+
 def make_request(raw="/", method="GET", headers=(), *, path=None):
     """A request for the target `raw`; `path` bypasses the splitting of targets, as no protocol would."""
     split, query = split_target(raw, method=method) if path is None else (path, None)
@@ -62,7 +91,11 @@ def ask():
     """`await ask(handler, target, method, headers)` gives an `Answer`."""
 
     async def ask_handler(handler, raw="/", method="GET", headers=(), *, path=None):
-        return Answer(await handler(make_request(raw, method, headers, path=path)))
+        response = await handler(make_request(raw, method, headers, path=path))
+        if callable(response.body):
+            async with pieces_of(response) as pieces:
+                response.body = b"".join([piece async for piece in pieces])
+        return Answer(response)
 
     return ask_handler
 

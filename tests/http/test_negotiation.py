@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ktrio.http.negotiation import acceptable_codings, weights_of
+from ktrio.http.negotiation import acceptable_codings, best_media_type, weights_of
 
 AVAILABLE = ["br", "zstd", "gzip"]
 
@@ -67,3 +67,52 @@ def test_whatever_is_said_only_what_there_is_is_chosen_once_each(value):
     weights = weights_of([value])
     assert all(0 <= weight <= 1000 for weight in weights.values())
     assert all(weights.get(coding, weights.get("*", 0)) for coding in found)
+
+
+TYPES = ["text/html", "application/json"]
+
+
+@pytest.mark.parametrize(
+    ("values", "best"),
+    [
+        ([], "text/html"),
+        ([""], "text/html"),
+        (["*/*"], "text/html"),
+        (["application/json"], "application/json"),
+        (["APPLICATION/JSON"], "application/json"),
+        (["application/*"], "application/json"),
+        (["text/*"], "text/html"),
+        # the most specific range decides (section 12.5.1)
+        (["*/*, application/json;q=0.1"], "text/html"),
+        (["text/*;q=0.3, text/html;q=0.7, application/json;q=0.5"], "text/html"),
+        (["application/json;q=0.5, text/html;q=0.4"], "application/json"),
+        (["application/*, application/json;q=0"], "text/html"),
+        (["text/html;q=0, */*"], "application/json"),
+        # among equals: what is named, then the server's favourite
+        (["application/json, text/plain, */*"], "application/json"),
+        (["application/json, text/html"], "text/html"),
+        (["application/json, text/*"], "application/json"),
+        (["application/*, text/*"], "text/html"),
+        # fields are joined
+        (["text/plain", "application/json"], "application/json"),
+        # parameters
+        (["application/json; charset=utf-8"], "application/json"),
+        (["application/json;profile=x;q=0.4, text/html;q=0.3"], "application/json"),
+        (["application/json; q=0.2; x=y, text/html;q=0.1"], "application/json"),
+        # nothing is acceptable: the favourite all the same (section 12.4.1)
+        (["image/png"], "text/html"),
+        (["*/*;q=0"], "text/html"),
+        (["text/html;q=0, application/json;q=0"], "text/html"),
+        # what is no range is passed over, alone
+        (["json, application/json;q=2, application/json;q=x, application/json;q=, a/b/c"], "text/html"),
+        ([";q=1,/,*/,application/json"], "application/json"),
+        ([", " * 100 + "application/json"], "text/html"),
+    ],
+)
+def test_the_best_media_type_for_an_accept_field(values, best):
+    assert best_media_type(values, TYPES) == best
+
+
+@given(st.lists(st.text(alphabet='texhml/jsonapic*;q=01.5, \t"', max_size=60), max_size=3))
+def test_there_is_always_a_best_media_type(values):
+    assert best_media_type(values, TYPES) in TYPES

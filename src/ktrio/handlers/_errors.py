@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Final
 
-from ktrio.handlers._page import CONTENT_SECURITY_POLICY, NOTE_STYLE, render_page
+from ktrio.handlers._page import NOTE_POLICY, NOTE_STYLE, begin_page, end_page
 from ktrio.http.headers import Headers
 from ktrio.http.messages import Response
 from ktrio.http.status import reason_phrase
@@ -29,11 +29,12 @@ def error_page(status: int, sentence: str = "") -> Response:
     RFC 9110 section 15.5: an explanation should come with the error. Section 15.5.6: a 405 must carry Allow.
     """
     phrase = reason_phrase(status)
-    body = (
-        f"<main>\n<b>{status}</b>\n<h1>{escape(phrase)}</h1>\n"
-        f'<p>{escape(sentence or _SENTENCES.get(status, phrase))}</p>\n<p><a href="/">Home</a></p>\n</main>\n'
+    page = (
+        f"{begin_page(f'{status} {phrase}', NOTE_STYLE)}<main>\n<b>{status}</b>\n<h1>{escape(phrase)}</h1>\n"
+        f"<p>{escape(sentence or _SENTENCES.get(status, phrase))}</p>\n"
+        f'<p><a href="/">Home</a></p>\n</main>\n{end_page()}'
     )
-    response = page_response(render_page(f"{status} {phrase}", NOTE_STYLE, body), status=status)
+    response = Response(status, page_headers("text/html; charset=utf-8", NOTE_POLICY), page.encode())
     if status == 405:
         response.headers.add("allow", ", ".join(ALLOWED))
     if status == 503:
@@ -41,14 +42,13 @@ def error_page(status: int, sentence: str = "") -> Response:
     return response
 
 
-def page_response(page: str, *, status: int = 200) -> Response:
-    """A rendered `page` as a response: not sniffed, not shown again without asking, and allowed nothing."""
-    headers = Headers(
+def page_headers(media_type: str, policy: str) -> Headers:
+    """Those of what ktrio writes itself: not sniffed, not shown again without asking, and allowed only its `policy`."""
+    return Headers(
         [
-            ("content-type", "text/html; charset=utf-8"),
+            ("content-type", media_type),
             ("cache-control", "no-cache"),
-            ("content-security-policy", CONTENT_SECURITY_POLICY),
+            ("content-security-policy", policy),
             ("x-content-type-options", "nosniff"),
         ]
     )
-    return Response(status, headers, page.encode())

@@ -1,23 +1,34 @@
-"""Read one folder into records for its listing; runs in a worker thread, because folders may be large."""
+"""Read one folder for its listing, in two steps; both run in worker threads, because folders may be large.
+
+*Names first* (`scan_folder`): a listing is sorted, so all names must be known before its first line. They are kept as
+single strings while they are sorted, which the garbage collector need not look at, and then packed into slices of
+octets: 30 bytes or so for each entry, so that the rest of a long listing may wait for a slow peer.
+
+*Then sizes and times* (`read_slice`), slice by slice, just before they are sent. Each slice opens the folder anew and
+closes it: no descriptor waits for a peer, and a thread that was abandoned with a hanging network disk owns all it has.
+"""
 
 from __future__ import annotations
 
 import heapq
 import os
+import stat
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from operator import itemgetter
-from typing import Final, NamedTuple, TypeVar, final
+from typing import Final, TypeVar, final
 
-from ktrio.handlers._tree import Kind, PathError, Tree, kind_of
+from ktrio.handlers._tree import Kind, Opened, PathError, Tree, kind_of
 from ktrio.handlers.listing import Entry, sort_key
 from ktrio.http.target import is_plain_name
 
-# Entries one page shows. Caddy's listing has the same limit; a page of this size is 2 MB and takes a phone a
-# second. Names beyond it are read and sorted (cheap) but not asked for size and time.
-MAX_ENTRIES: Final = 10_000
+SLICE: Final = 500
+"""Entries in a slice: some 4 ms of work and 100 KiB of page, well above the 30 microseconds of a hop to a thread."""
+
+# Names that are read and sorted; those beyond are only counted. A million are 150 MB, for the seconds it takes.
+MOST_NAMES: Final = 1_000_000
 
 # Seconds of work between two pauses, and of a pause: no turn of the loop should wait for us longer than a millisecond.
 # The pause is longer than a thread takes to wake up (50 microseconds, measured); it makes a long listing slower by a
@@ -28,25 +39,27 @@ _PAUSE: Final = 0.0002
 # Names sorted in one go, about half a millisecond.
 _RUN: Final = 1000
 
+# How a name was found, in a packed slice: itself, or behind a symbolic link, which is judged anew when it is shown.
+_FILE: Final = "f"
+_FOLDER: Final = "d"
+_LINKED_FILE: Final = "F"
+_LINKED_FOLDER: Final = "D"
+
 _T = TypeVar("_T")
 
 
 @final
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FolderContents:
-    """What a listing shows: sorted `entries`, and how many more were `left_out`."""
+@dataclass(slots=True, kw_only=True)
+class FolderNames:
+    """The names to list of one folder, in order.
 
-    entries: list[Entry]
+    `slices` are taken from the left, by whoever shows them; `left_out` is how many more names there are; `identity` is
+    that of the folder itself (device, inode).
+    """
+
+    identity: tuple[int, int]
+    slices: deque[bytes]
     left_out: int
-
-
-class _Candidate(NamedTuple):
-    """A name that is served; `status` is known already where finding that out needed it."""
-
-    name: str
-    is_folder: bool
-    entry: os.DirEntry[str]
-    status: os.stat_result | None
 
 
 def may_be_listed(name: str, *, dotfiles: bool = False) -> bool:
@@ -71,13 +84,12 @@ def paced(items: Iterable[_T]) -> Iterator[_T]:
             since = time.perf_counter()
 
 
-def read_folder(
-    tree: Tree, names: tuple[str, ...], *, dotfiles: bool = False, max_entries: int = MAX_ENTRIES
-) -> FolderContents:
-    """List what is served of the folder at `names`: no fifo or device, no link that is not followed or leads nowhere.
+def scan_folder(
+    tree: Tree, names: tuple[str, ...], *, dotfiles: bool = False, most_entries: int, most_names: int = MOST_NAMES
+) -> FolderNames:
+    """What is listed of the folder at `names`: no fifo or device, no link that is not followed or leads nowhere.
 
-    And no dotfile, unless `dotfiles`. Opens and verifies the folder itself, so nothing is lost if the thread is
-    abandoned.
+    And no dotfile, unless `dotfiles`.
 
     Raises:
       PathError: it is gone, no folder any more, or may not be read.
@@ -86,32 +98,27 @@ def read_folder(
     try:
         if folder.kind is not Kind.FOLDER:
             raise PathError(404)
+        records: list[str] = []
+        beyond = 0
         with os.scandir(folder.descriptor) as scan:
-            found = [
-                candidate
-                for each in paced(scan)
-                if may_be_listed(name := _name_of(each), dotfiles=dotfiles)
-                and (candidate := _candidate_of(tree, (*names, name), each)) is not None
-            ]
-        shown = islice(_sorted(found), max_entries)
-        entries = [entry for candidate in paced(shown) if (entry := _entry_of(candidate)) is not None]
-        return FolderContents(entries=entries, left_out=max(0, len(found) - max_entries))
+            for each in paced(scan):
+                name = _name_of(each)
+                if not may_be_listed(name, dotfiles=dotfiles):
+                    continue
+                if len(records) >= most_names:
+                    beyond += 1
+                elif found := _how_found(tree, (*names, name), each):
+                    records.append(f"{sort_key(name, is_folder=found in 'dD')}\0{name}\0{found}")
+        count = len(records)
+        slices = deque(_packed(islice(_in_order(records), most_entries)))
+        return FolderNames(identity=identity_of(folder), slices=slices, left_out=beyond + max(0, count - most_entries))
     finally:
         folder.close()
 
 
-def _sorted(found: list[_Candidate]) -> Iterator[_Candidate]:
-    """`found` in the order of the listing.
-
-    Sorted in runs that are merged as far as they are wanted: one `sort` of a million names would hold the interpreter
-    lock, and with it the server, for seconds.
-    """
-    runs = [
-        sorted(((sort_key(each.name, is_folder=each.is_folder), each) for each in paced(run)), key=itemgetter(0))
-        for start in range(0, len(found), _RUN)
-        if (run := found[start : start + _RUN])
-    ]
-    return (each for _, each in heapq.merge(*runs, key=itemgetter(0)))
+def identity_of(folder: Opened) -> tuple[int, int]:
+    """What tells this folder from another that takes its place."""
+    return folder.status.st_dev, folder.status.st_ino
 
 
 def _name_of(each: os.DirEntry[str]) -> str:
@@ -119,32 +126,99 @@ def _name_of(each: os.DirEntry[str]) -> str:
     return os.fsencode(each.name).decode("utf-8", "surrogateescape")
 
 
-def _candidate_of(tree: Tree, names: tuple[str, ...], each: os.DirEntry[str]) -> _Candidate | None:
-    """What `each`, at `names`, is served as; None if it is not, or vanished while we looked."""
+def _how_found(tree: Tree, names: tuple[str, ...], each: os.DirEntry[str]) -> str:
+    """What `each`, at `names`, is served as; empty if it is not, or vanished while we looked."""
     try:
         if each.is_symlink():
-            # Judged exactly as a request for it will be; its size and time come from the thing judged, so a
-            # link swapped meanwhile tells nothing about what lies outside.
-            found = tree.open(names, None)
-            return _Candidate(names[-1], found.kind is Kind.FOLDER, each, found.status)
+            # Judged exactly as a request for it will be.
+            return _LINKED_FOLDER if tree.open(names, None).kind is Kind.FOLDER else _LINKED_FILE
         if each.is_dir(follow_symlinks=False):
-            return _Candidate(names[-1], True, each, None)
+            return _FOLDER
         if each.is_file(follow_symlinks=False):
-            return _Candidate(names[-1], False, each, None)
+            return _FILE
     except (OSError, PathError):
-        return None
-    return None
+        return ""
+    return ""
 
 
-def _entry_of(candidate: _Candidate) -> Entry | None:
-    """The record to show, or None if the candidate vanished, or became something else, since it was found."""
-    status = candidate.status
-    if status is None:
-        try:
-            status = candidate.entry.stat(follow_symlinks=False)
-        except OSError:
+def _in_order(records: list[str]) -> Iterator[str]:
+    """`records`, which are used up, in the order of the listing.
+
+    Sorted in runs that are merged as far as they are wanted: one `sort` of a million names would hold the interpreter
+    lock, and with it the server, for seconds. So would letting go of a million at once.
+    """
+    runs: list[list[str]] = []
+    for _ in paced(range(0, len(records), _RUN)):
+        run = records[-_RUN:]
+        del records[-_RUN:]
+        run.sort(reverse=True)
+        runs.append(run)
+    return heapq.merge(*map(_used_up, runs))
+
+
+def _used_up(run: list[str]) -> Iterator[str]:
+    while run:
+        yield run.pop()
+
+
+def _packed(records: Iterator[str]) -> Iterator[bytes]:
+    """Slices of names, each with how it was found before it, NUL between them."""
+    for first in records:
+        some = [first, *islice(records, SLICE - 1)]
+        yield b"\0".join([_pack(each) for each in paced(some)])
+
+
+def _pack(record: str) -> bytes:
+    _key, name, found = record.split("\0")
+    return (found + name).encode("utf-8", "surrogateescape")
+
+
+def count_names(packed: bytes) -> int:
+    """How many names a slice holds."""
+    return packed.count(b"\0") + 1
+
+
+def read_slice(tree: Tree, names: tuple[str, ...], identity: tuple[int, int], packed: bytes) -> list[Entry] | None:
+    """The records to show of one slice; `None`: the folder at `names` is not there any more, or is another one.
+
+    What has vanished meanwhile, or became something else, is left out; what may not be looked at has no size.
+
+    Raises:
+      PathError: the folder cannot be looked at now, though it may be there.
+    """
+    try:
+        folder = tree.open(names, Kind.FOLDER)
+    except PathError as error:
+        if error.status == 404:
             return None
-    is_folder = candidate.is_folder
+        raise
+    try:
+        if folder.kind is not Kind.FOLDER or identity_of(folder) != identity:
+            return None
+        found = (_entry_of(tree, names, folder, each) for each in packed.split(b"\0"))
+        return [entry for entry in paced(found) if entry is not None]
+    finally:
+        folder.close()
+
+
+def _entry_of(tree: Tree, names: tuple[str, ...], folder: Opened, packed: bytes) -> Entry | None:
+    """The record to show of one name, or None if it vanished, or became something else, since it was found."""
+    octets = packed[1:]
+    name, found = octets.decode("utf-8", "surrogateescape"), chr(packed[0])
+    is_folder = found in "dD"
+    try:
+        # Size and time of a link come from what is judged, so that one swapped meanwhile tells nothing about what lies
+        # outside.
+        status = (
+            os.stat(octets, dir_fd=folder.descriptor, follow_symlinks=False)
+            if found in "fd"
+            else tree.open((*names, name), None).status
+        )
+    except (FileNotFoundError, PathError):
+        return None
+    except OSError:
+        return Entry(name=name, is_folder=is_folder, size=None, changed=None)
     if kind_of(status.st_mode) is not (Kind.FOLDER if is_folder else Kind.FILE):
         return None
-    return Entry(name=candidate.name, is_folder=is_folder, size=status.st_size, changed=status.st_mtime)
+    size = status.st_size if stat.S_ISREG(status.st_mode) else None
+    return Entry(name=name, is_folder=is_folder, size=size, changed=status.st_mtime)

@@ -14,18 +14,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Final, final
 from urllib.parse import quote
 
 import trio
 
-from ktrio.handlers._errors import ALLOWED, error_page, page_response
-from ktrio.handlers._folder import paced, read_folder
+from ktrio.handlers._errors import ALLOWED, error_page
 from ktrio.handlers._links import tree_of
+from ktrio.handlers._listings import Listings
 from ktrio.handlers._tree import Kind, PathError, RootError, Tree
 from ktrio.handlers._variants import Variants
-from ktrio.handlers.listing import quote_name, render_listing
+from ktrio.handlers.listing import quote_name
 from ktrio.handlers.options import Dotfiles, FolderOptions, Links
 from ktrio.http.errors import HttpError
 from ktrio.http.headers import Headers
@@ -78,36 +77,29 @@ def disposition_of(name: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote_name(name)}"
 
 
-def respond_with_listing(tree: Tree, names: tuple[str, ...], *, dotfiles: bool = False) -> Response:
-    """A 200 with what is in the folder at `names`; for a worker thread, as reading and rendering take long.
-
-    Raises:
-      PathError: the folder is gone or may not be read.
-    """
-    contents = read_folder(tree, names, dotfiles=dotfiles)
-    return page_response(render_listing(names, paced(contents.entries), left_out=contents.left_out))
-
-
 @final
 class _Files:
     """The handler that `files` makes. All attributes I: set once."""
 
-    __slots__ = ("_index", "_is_hidden", "_listing", "_lists_dotfiles", "_threads", "_tree", "_variants")
+    __slots__ = ("_index", "_is_hidden", "_listings", "_tree", "_variants")
 
     def __init__(self, tree: Tree, options: FolderOptions, wall_clock: Callable[[], float]) -> None:
         self._tree = tree
         self._index = options.index
-        self._listing = options.listing
         self._is_hidden = is_hidden if options.dotfiles == "deny" else is_never_hidden
-        self._lists_dotfiles = options.dotfiles == "allow"
-        self._threads = trio.CapacityLimiter(_THREADS)
+        threads = trio.CapacityLimiter(_THREADS)
+        self._listings = (
+            Listings(tree, dotfiles=options.dotfiles == "allow", compress=options.compress, threads=threads)
+            if options.listing
+            else None
+        )
         self._variants = Variants(
             tree,
             precompressed=options.precompressed,
             compress=options.compress,
             media_types=options.media_types,
             wall_clock=wall_clock,
-            threads=self._threads,
+            threads=threads,
         )
 
     # No checkpoint on the way to a file, although the style of Trio asks for one: the protocol has one in
@@ -150,12 +142,9 @@ class _Files:
                 continue
             if found.kind is Kind.FILE:
                 return await self._variants.respond(request, (*names, index), found)
-        if not self._listing:
+        if self._listings is None:
             return error_page(404)
-        # Abandoned when the request is cancelled: a hanging network disk must not hold the connection's task.
-        # The thread owns the descriptor it opens.
-        respond = partial(respond_with_listing, self._tree, names, dotfiles=self._lists_dotfiles)
-        return await trio.to_thread.run_sync(respond, limiter=self._threads, abandon_on_cancel=True)
+        return await self._listings.respond(request, names)
 
     def __repr__(self) -> str:
         return f"<files {os.fsdecode(self._tree.root)!r}>"
@@ -180,11 +169,12 @@ def files(
     Args:
       root: the folder, relative or a link if you like; resolved now, once.
       index: names looked for in a folder, in this order, before it is listed.
-      listing: show what is in a folder without index file; False makes it 404.
+      listing: show what is in a folder without index file, as a page, or as JSON to whoever asks for that by
+        ``Accept: application/json`` or ``?format=json``; False makes it 404.
       precompressed: send ``page.html.br``, ``.zst`` or ``.gz`` instead of ``page.html`` to whoever accepts that, if it
         is there, smaller, and no older.
-      compress: compress text of 256 bytes to 8 MiB for whoever accepts it: gzip, and with the extra ``compression``
-        br and zstd. What was compressed is remembered, up to 32 MiB.
+      compress: compress text of 256 bytes to 8 MiB, and listings, for whoever accepts it: gzip, and with the extra
+        ``compression`` br and zstd. What was compressed of files is remembered, up to 32 MiB.
       dotfiles: names that begin with a dot: ``"deny"`` makes them 404, but for ``/.well-known/``; ``"unlisted"`` serves
         them to whoever knows the name; ``"allow"`` lists them too.
       links: the symbolic links that are followed: ``"inside"`` those that end in `root`; ``"owner"`` of these the ones
