@@ -108,9 +108,9 @@ docs: ## build the documentation into docs/_build/html
 	@echo 'docs/_build/html/index.html'
 
 screenshots: export KTRIO_UPDATE_SCREENSHOTS = 1
-screenshots: ## take the pictures of ktrio top in the documents anew
+screenshots: ## take the pictures in the documents anew: of ktrio top, and of a folder in a browser
 	$(environment) test
-	@$(run) pytest --quiet tests/cli/test_top_screenshot.py $(ARGS)
+	@$(run) pytest --quiet tests/cli/test_top_screenshot.py tests/cli/test_listing_in_a_browser.py $(ARGS)
 	@tail -n +1 docs/how-to/ktrio-top*.txt
 
 bench: ## measure, beside other servers (ARGS=...)

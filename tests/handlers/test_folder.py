@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -52,6 +53,16 @@ def test_a_folder_of_many_slices_and_runs_is_in_order_all_the_same(tmp_path):
     assert [count_names(each) for each in found.slices] == [SLICE] * 4 + [400]
     assert found.left_out == 100
     assert names_of(tmp_path) == ["z", *(str(number) for number in range(1, 2500))]
+
+
+@pytest.mark.slow
+def test_what_waits_for_a_slow_peer_is_little_more_than_the_names(tmp_path):
+    names = [f"some name of a file {number}" for number in range(3000)]
+    for name in names:
+        (tmp_path / name).touch()
+    found = scan(tmp_path)
+    assert sum(map(sys.getsizeof, found.slices)) < sum(map(len, names)) + 3 * len(names)
+    assert count_names(found.slices[0]) == SLICE
 
 
 def test_equal_names_but_for_case_and_accents_have_one_order(tmp_path):

@@ -9,6 +9,7 @@ import re
 import shutil
 import tempfile
 import threading
+import zlib
 from urllib.parse import urljoin
 
 import brotli
@@ -187,6 +188,29 @@ async def test_what_would_not_shrink_or_may_not_be_compressed_is_sent_as_it_is(t
     assert (await ask(files(site), "/z/?format=json", headers=accept))["content-encoding"] is None
     assert (await ask(files(site, compress=False), headers=accept))["content-encoding"] is None
     assert (await ask(files(site, compress=False), headers=accept))["vary"] == "accept"
+
+
+class NothingHeldBack:
+    """Decompresses what has come so far."""
+
+    def __init__(self, coding):
+        if coding == "br":
+            self.read = brotli.Decompressor().process
+        elif coding == "zstd":
+            self.read = zstandard.ZstdDecompressor().decompressobj().decompress
+        else:
+            self.read = zlib.decompressobj(31).decompress
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "zstd"])
+async def test_each_compressed_piece_can_be_read_as_it_comes(long_one, request_for, coding):
+    response = await files(long_one)(request_for("/", headers=[("accept-encoding", coding)]))
+    decoder = NothingHeldBack(coding)
+    async with pieces_of(response) as pieces:
+        texts = [decoder.read(piece).decode() async for piece in pieces]
+    assert ["</thead>" in text for text in texts[:1]] == [True]
+    assert [re.findall('href="([0-9])"', text) for text in texts] == [[], ["0", "1"], ["2", "3"], ["4"], [], []]
+    assert texts[-2].endswith("</html>\n")
 
 
 # --- in pieces

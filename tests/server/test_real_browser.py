@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-import shutil
-import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 import trio
 
 from ktrio import Headers, Request, Response
-from tests.cli.processes import LIMIT, Program
+from tests.browser import Browser
+from tests.cli.processes import Program
 
 pytestmark = [pytest.mark.slow, pytest.mark.exhaustive]
 
@@ -28,84 +22,6 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "server_sent_events.py"
 PAGE = b"""<!doctype html><script>
 new EventSource("/events").onmessage = event => fetch("/seen", {method: "POST", body: event.data})
 </script>"""
-
-
-# Chromium wants the ends of its pipes as descriptors 3 and 4.
-START = (
-    "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execv(sys.argv[3], sys.argv[3:])"
-)
-
-
-class Browser:
-    """One run of headless Chromium with a profile of its own, steered by the DevTools protocol over two pipes."""
-
-    def __init__(self, folder: Path, url: str) -> None:
-        chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-        if chromium is None:
-            pytest.skip("no Chromium is installed")
-        options = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"]
-        command = [chromium, *options, f"--user-data-dir={folder / 'profile'}", "--remote-debugging-pipe", url]
-        with ExitStack() as its_own:
-            reads, writes = os.pipe(), os.pipe()
-            self._to, self._from = os.fdopen(reads[1], "wb"), os.fdopen(writes[0], "rb")
-            ends = [fcntl.fcntl(end, fcntl.F_DUPFD_CLOEXEC, 10) for end in (reads[0], writes[1])]
-            for end in (reads[0], writes[1], *ends):
-                its_own.callback(os.close, end)
-            self._process = subprocess.Popen(
-                [sys.executable, "-c", START, *map(str, ends), *command],
-                pass_fds=ends,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,
-            )
-        self._url = url
-        self._calls = 0
-        self._session: dict[str, str] = {}
-
-    def call(self, method: str, **params: object) -> dict[str, Any]:
-        """One call of the DevTools protocol, and its result; an error is an empty one."""
-        self._calls += 1
-        request = {"id": self._calls, "method": method, "params": params, **self._session}
-        self._to.write(json.dumps(request).encode() + b"\0")
-        self._to.flush()
-        received = bytearray()
-        while True:
-            byte = self._from.read(1)
-            assert byte, "the browser has ended"
-            if byte != b"\0":
-                received += byte
-                continue
-            message = json.loads(received)
-            received.clear()
-            if message.get("id") == self._calls:
-                return message.get("result", {})
-
-    def evaluate(self, expression: str) -> str:
-        """What a promise of the page comes to."""
-        if not self._session:
-            targets = self.call("Target.getTargets")["targetInfos"]
-            page = next(each for each in targets if each["type"] == "page" and each["url"] == self._url)
-            attached = self.call("Target.attachToTarget", targetId=page["targetId"], flatten=True)
-            self._session = {"sessionId": attached["sessionId"]}
-        while True:
-            result = self.call("Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True)
-            if result:  # none: it was the empty page before this one
-                assert "exceptionDetails" not in result, result
-                return result["result"]["value"]
-
-    def close(self) -> None:
-        """The window is closed."""
-        self._session = {}
-        self.call("Browser.close")
-        self._process.wait(LIMIT)
-
-    def end(self) -> None:
-        """However it fares."""
-        for pipe in (self._to, self._from):
-            pipe.close()
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
 
 
 @pytest.fixture

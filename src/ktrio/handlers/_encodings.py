@@ -84,68 +84,70 @@ def compressors() -> dict[str, Compress]:
     return found
 
 
-class StreamCompressor(Protocol):
-    """Compresses one text piece by piece; what it gives back may be empty, and then comes later."""
-
-    def compress(self, data: bytes, /) -> bytes:
-        """The next piece."""
-        ...
-
-    def flush(self) -> bytes:
-        """The end, once."""
-        ...
-
-
 @final
-class Plain:
-    """The `StreamCompressor` that does not compress."""
+class StreamCompressor:
+    """Compresses one text piece by piece, each so that what was given until then can be read.
 
-    def compress(self, data: bytes, /) -> bytes:
-        """See `StreamCompressor`."""
-        return data
+    Legend: I set once.
+    """
 
-    def flush(self) -> bytes:
-        """See `StreamCompressor`."""
-        return b""
+    __slots__ = ("_finish", "_flush", "_process")
+
+    def __init__(
+        self, process: Callable[[bytes], bytes], flush: Callable[[], bytes], finish: Callable[[], bytes]
+    ) -> None:
+        self._process = process  # I
+        self._flush = flush  # I
+        self._finish = finish  # I
+
+    def piece(self, data: bytes) -> bytes:
+        """The next piece."""
+        return self._process(data) + self._flush()
+
+    def last(self, data: bytes) -> bytes:
+        """The last piece, or all of it."""
+        return self._process(data) + self._finish()
+
+
+def not_compressed() -> StreamCompressor:
+    """The one that leaves everything as it is."""
+    return StreamCompressor(bytes, bytes, bytes)
+
+
+def _gzip_stream() -> StreamCompressor:
+    stream = zlib.compressobj(5, zlib.DEFLATED, 31)
+    return StreamCompressor(stream.compress, partial(stream.flush, zlib.Z_SYNC_FLUSH), stream.flush)
 
 
 class _BrotliStream(Protocol):
     def process(self, data: bytes, /) -> bytes: ...
 
+    def flush(self) -> bytes: ...
+
     def finish(self) -> bytes: ...
 
 
-class _MakesBrotli(Protocol):
-    def __call__(self, *, quality: int) -> _BrotliStream: ...
-
-
-@final
-class _Brotli:
-    """Brotli's own words for it. Legend: I set once."""
-
-    def __init__(self, stream: _BrotliStream) -> None:
-        self._stream = stream  # I
-
-    def compress(self, data: bytes, /) -> bytes:
-        return self._stream.process(data)
-
-    def flush(self) -> bytes:
-        return self._stream.finish()
-
-
 def stream_compressors() -> dict[str, Callable[[], StreamCompressor]]:
-    """What this Python can compress with piece by piece, best first; see `compressors`. Made for speed: used once."""
+    """What this Python can compress with piece by piece, best first; quicker than `compressors`, as it is used once."""
     found: dict[str, Callable[[], StreamCompressor]] = {}
     with contextlib.suppress(ImportError):
         import brotli  # type: ignore[import-untyped, unused-ignore]
 
-        make_brotli = cast("_MakesBrotli", brotli.Compressor)  # pyright: ignore[reportUnknownMemberType]
-        found["br"] = lambda: _Brotli(make_brotli(quality=4))
+        def _brotli_stream() -> StreamCompressor:
+            stream = cast("_BrotliStream", brotli.Compressor(quality=4))  # pyright: ignore[reportUnknownMemberType]
+            return StreamCompressor(stream.process, stream.flush, stream.finish)
+
+        found["br"] = _brotli_stream
     with contextlib.suppress(ImportError):
         import zstandard
 
-        found["zstd"] = lambda: zstandard.ZstdCompressor(level=3).compressobj()
-    found["gzip"] = lambda: zlib.compressobj(5, zlib.DEFLATED, 31)
+        def _zstd_stream() -> StreamCompressor:
+            stream = zstandard.ZstdCompressor(level=3).compressobj()
+            flush = partial(stream.flush, zstandard.COMPRESSOBJ_FLUSH_BLOCK)
+            return StreamCompressor(stream.compress, flush, stream.flush)
+
+        found["zstd"] = _zstd_stream
+    found["gzip"] = _gzip_stream
     return found
 
 

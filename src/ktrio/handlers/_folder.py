@@ -110,7 +110,7 @@ def scan_folder(
                 elif found := _how_found(tree, (*names, name), each):
                     records.append(f"{sort_key(name, is_folder=found in 'dD')}\0{name}\0{found}")
         count = len(records)
-        slices = deque(_packed(islice(_in_order(records), most_entries)))
+        slices = deque(_packed(paced(islice(_in_order(records), most_entries))))
         return FolderNames(identity=identity_of(folder), slices=slices, left_out=beyond + max(0, count - most_entries))
     finally:
         folder.close()
@@ -165,7 +165,7 @@ def _packed(records: Iterator[str]) -> Iterator[bytes]:
     """Slices of names, each with how it was found before it, NUL between them."""
     for first in records:
         some = [first, *islice(records, SLICE - 1)]
-        yield b"\0".join([_pack(each) for each in paced(some)])
+        yield b"\0".join(map(_pack, some))
 
 
 def _pack(record: str) -> bytes:

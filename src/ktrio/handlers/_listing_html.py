@@ -20,8 +20,8 @@ from ktrio.handlers.listing import (
     show_totals,
 )
 
-# Rows on one page: 20 MB of HTML (2 MB compressed), which Chromium shows as it comes and sorts in a second. Beyond that
-# a page helps nobody.
+# Rows on one page: 20 MB of HTML (0.6 MB compressed), which Chromium shows as it comes and sorts in three seconds.
+# Beyond that a page helps nobody.
 MOST_ENTRIES: Final = 100_000
 
 LISTING_POLICY: Final = policy_for(LISTING_STYLE, LISTING_SCRIPT)
@@ -35,7 +35,7 @@ _COLUMNS: Final = (
 _SEARCH: Final = (
     '<div role="search" hidden><input type="search" id="search" placeholder="Search this folder" '
     'aria-label="Search this folder" aria-keyshortcuts="/" autocomplete="off" spellcheck="false" '
-    'autocapitalize="off" enterkeyhint="search"><kbd aria-hidden="true">/</kbd></div>'
+    'autocapitalize="off" enterkeyhint="search"><kbd aria-hidden="true">/</kbd></div><output id="shown"></output>'
 )
 _UP: Final = '<tbody class="up"><tr><td><a href="../">Up one folder</a></td><td></td><td></td></tr></tbody>\n'
 
@@ -88,7 +88,7 @@ class HtmlListing:
         totals = show_totals(self._folders, self._files, self._size)
         return (
             f'</tbody>\n{notes}<tbody id="none" class="note" hidden><tr><td colspan="3">No name like that</td></tr>'
-            f'</tbody>\n</table>\n</main>\n<footer><span>{totals}</span><output id="shown"></output>'
+            f"</tbody>\n</table>\n</main>\n<footer><span>{totals}</span>"
             f"<span>ktrio</span></footer>\n{end_page(LISTING_SCRIPT)}"
         )
 

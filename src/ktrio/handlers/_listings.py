@@ -20,7 +20,7 @@ from typing import Final, final
 
 import trio
 
-from ktrio.handlers._encodings import LEAST, Plain, StreamCompressor, stream_compressors
+from ktrio.handlers._encodings import LEAST, StreamCompressor, not_compressed, stream_compressors
 from ktrio.handlers._errors import page_headers
 from ktrio.handlers._folder import FolderNames, count_names, paced, read_slice, scan_folder
 from ktrio.handlers._listing_html import LISTING_POLICY, HtmlListing
@@ -92,15 +92,14 @@ class Listings:
         """The response, with all of a short listing in it; for a worker thread."""
         found = scan_folder(self._tree, names, dotfiles=self._dotfiles, most_entries=listing.most_entries)
         texts = write_listing(self._tree, names, listing, found)
-        make = Plain if coding is None else self._compressors[coding]
+        make = not_compressed if coding is None else self._compressors[coding]
         if len(found.slices) > 1:
             if coding is not None:
                 headers.add("content-encoding", coding)
             return Response(200, headers, body_of(encoded(texts, make()), self._threads))
-        text = "".join(texts)
-        whole = text.encode()
+        whole = "".join(texts).encode()
         if coding is not None and len(whole) >= LEAST:
-            compressed = b"".join(encoded([text], make()))
+            compressed = make().last(whole)
             if len(compressed) < len(whole):
                 headers.add("content-encoding", coding)
                 whole = compressed
@@ -128,9 +127,9 @@ def write_listing(tree: Tree, names: tuple[str, ...], listing: ListingFormat, fo
 def encoded(texts: Iterable[str], compressor: StreamCompressor) -> Iterator[bytes]:
     """`texts` in UTF-8 and compressed, as pieces none of which is empty."""
     for text in texts:
-        if data := compressor.compress(text.encode()):
+        if data := compressor.piece(text.encode()):
             yield data
-    if data := compressor.flush():
+    if data := compressor.last(b""):
         yield data
 
 
