@@ -228,3 +228,42 @@ async def test_stream_whose_closing_fails_is_logged_once_and_the_server_goes_on(
     assert len(caplog.records) == 1
     stream = Stream()
     assert (await (await connect(await start_http(answering(stream)))).ask()).body == b"piecepiece"
+
+
+@pytest.mark.parametrize("kind", ["class", "generator"])
+async def test_stack_of_a_stream_that_waits_is_shown_to_its_end(start_http, connect, kind):
+    """`iter_await_frames` stops at ``anext`` with a default; whoever looks for what hangs must see further."""
+    gate, waiting = trio.Event(), trio.Event()
+    tasks = []
+
+    async def wait_at_the_gate():
+        tasks.append(trio.lowlevel.current_task())
+        waiting.set()
+        await gate.wait()
+
+    class Waiting:
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            if gate.is_set():
+                raise StopAsyncIteration
+            await wait_at_the_gate()
+            return b"piece"
+
+    async def pieces():
+        await wait_at_the_gate()
+        yield b"piece"
+
+    async def handler(request):
+        return Response(body=Waiting() if kind == "class" else pieces())
+
+    server = await start_http(handler)
+    client = await connect(server)
+    await client.send(GET)
+    await waiting.wait()
+    await settle()
+    names = [frame.f_code.co_name for frame, _ in tasks[0].iter_await_frames()]
+    assert "wait_at_the_gate" in names
+    assert "wait_task_rescheduled" in names
+    gate.set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 
 import pytest
 import trio
@@ -67,6 +68,40 @@ async def thinks_in_a_thread(request):
     return Response(body=await trio.to_thread.run_sync(lambda: b"thought"))
 
 
+async def streams_from_a_thread(request):
+    async def pieces():
+        for _ in range(5):
+            yield await trio.to_thread.run_sync(think, 0.02)
+
+    return Response(body=pieces())
+
+
+class Thoughts:
+    """Pieces that come from a thread, by a class of one's own."""
+
+    def __init__(self):
+        self.left = 5
+
+    def __aiter__(self):
+        return self
+
+    async def __anext__(self):
+        self.left -= 1
+        if self.left < 0:
+            raise StopAsyncIteration
+        return await trio.to_thread.run_sync(think, 0.02)
+
+
+async def iterates_in_a_thread(request):
+    return Response(body=Thoughts())
+
+
+def think(seconds):
+    """A thread needs real time, of which virtual time knows nothing."""
+    threading.Event().wait(seconds)
+    return b"thought"
+
+
 async def asks_others(request):
     results = []
 
@@ -82,7 +117,19 @@ async def asks_others(request):
 
 @pytest.mark.parametrize(
     "handler",
-    [plain, slow, reads, streams, writes, cleans_up, gives_up_by_itself, thinks_in_a_thread, asks_others],
+    [
+        plain,
+        slow,
+        reads,
+        streams,
+        writes,
+        cleans_up,
+        gives_up_by_itself,
+        thinks_in_a_thread,
+        streams_from_a_thread,
+        iterates_in_a_thread,
+        asks_others,
+    ],
     ids=lambda value: value.__name__,
 )
 async def test_good_handler_passes(handler):

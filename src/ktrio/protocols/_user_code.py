@@ -10,6 +10,7 @@ happened. Whoever drives a coroutine can tell them apart: a yield always says th
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Awaitable, Callable, Generator
 from types import FrameType
 from typing import Final, TypeVar, cast, final
@@ -31,6 +32,9 @@ def _message_of_a_yield() -> object:
 
 # Where a Trio to come says something new each time, every yield passes for a wait: correct, and less well coalesced.
 _YIELD: Final = _message_of_a_yield()
+
+
+_UNKNOWN: Final = object()
 
 
 @final
@@ -94,8 +98,17 @@ class _Steps:
 
     @property
     def cr_await(self) -> object:
-        """What the handler waits for; see `cr_frame`."""
-        return getattr(self._awaitable, "cr_await", None)
+        """What the handler waits for; see `cr_frame`. Costs nothing until somebody looks."""
+        awaited: object = getattr(self._awaitable, "cr_await", _UNKNOWN)
+        if awaited is _UNKNOWN:
+            # `anext` with a default gives an object that says nothing of what it waits for; the collector knows.
+            awaited = next(filter(_is_on_the_stack, gc.get_referents(self._awaitable)), None)
+        return awaited
+
+
+def _is_on_the_stack(each: object) -> bool:
+    """Is this something that `trio.lowlevel.Task.iter_await_frames` can look into?"""
+    return hasattr(each, "cr_frame") or type(each).__name__ == "async_generator_asend"
 
 
 async def user_code(

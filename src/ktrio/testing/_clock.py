@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 from collections.abc import Iterator
 from typing import Final
@@ -64,7 +65,27 @@ def _tasks_below(root: trio.lowlevel.Task | None) -> Iterator[trio.lowlevel.Task
 
 
 def _waits_for_thread(task: trio.lowlevel.Task) -> bool:
-    return any(frame.f_code is _RUN_SYNC for frame, _line in task.iter_await_frames())
+    return any(code is _RUN_SYNC for code in _codes_below(task.coro))
+
+
+def _codes_below(awaited: object) -> Iterator[object]:
+    """The code of each function that waits, from the outside in.
+
+    As `trio.lowlevel.Task.iter_await_frames`, which stops at ``await anext(iterator, default)``: that object says
+    nothing of what it waits for, but the collector knows.
+    """
+    while awaited is not None:
+        for kind in ("cr", "gi", "ag"):
+            if hasattr(awaited, f"{kind}_frame"):
+                yield getattr(getattr(awaited, f"{kind}_frame"), "f_code", None)
+                awaited = getattr(awaited, "gi_yieldfrom" if kind == "gi" else f"{kind}_await", None)
+                break
+        else:
+            awaited = next(filter(_is_awaited, gc.get_referents(awaited)), None)
+
+
+def _is_awaited(each: object) -> bool:
+    return type(each).__name__ in ("coroutine", "generator", "async_generator", "async_generator_asend")
 
 
 async def advance(clock: MockClock, seconds: float) -> None:
