@@ -30,9 +30,9 @@ _TABLE: Final = """
 header{display:flex;flex-wrap:wrap;gap:.75rem 1.5rem;align-items:center;justify-content:space-between;
 padding-top:1.75rem;padding-bottom:1rem}
 nav{flex:1 1 20rem;min-width:0}
-ol{list-style:none;margin:0;padding:0;display:flex;flex-wrap:wrap;align-items:baseline;font-size:1.05rem}
-li{display:flex;align-items:baseline;min-width:0;overflow-wrap:anywhere}
-li+li::before{content:"/";color:var(--soft);margin:0 .5em;opacity:.7}
+ol{list-style:none;margin:0;padding:0;font-size:1.05rem;overflow-wrap:anywhere}
+li,h1{display:inline}
+li:not(:last-child)::after{content:"/";color:var(--soft);margin:0 .5em;opacity:.7}
 h1{margin:0;font-size:1.25rem;line-height:1.35;font-weight:650;letter-spacing:-.01em;overflow-wrap:anywhere}
 bdi{white-space:pre-wrap;min-width:0}
 [hidden]{display:none!important}
@@ -57,7 +57,7 @@ tbody tr{border-top:1px solid var(--line)}
 thead{position:sticky;top:0;z-index:1;background:var(--paper);border-radius:12px 12px 0 0;
 box-shadow:0 1px 0 var(--line)}
 th{font-size:.8rem;font-weight:500;color:var(--soft);text-align:left;padding:.65rem 1.1rem}
-th small{font-size:.72rem;opacity:.8}
+th small{font-size:.72rem}
 th button{all:unset;cursor:pointer;padding:.15rem .4rem;margin:-.15rem -.4rem;border-radius:5px}
 th button:hover{color:var(--ink)}
 th button:focus-visible{outline:2px solid var(--ring)}
@@ -82,6 +82,7 @@ td a::before{flex:none;width:1.3rem;height:1.3rem;margin-top:.1rem}
 td[colspan]{grid-column:1/-1;padding:2rem 1.1rem;color:var(--soft);text-align:center}
 footer{padding-top:.9rem;padding-bottom:2.5rem;color:var(--soft);font-size:.85rem;display:flex;gap:1rem}
 footer span:last-child{margin-left:auto}
+@media(forced-colors:active){[role=search]::before,td a::before{background:CanvasText;forced-color-adjust:none}}
 @media(max-width:40rem){
 main,header,footer{padding-left:.75rem;padding-right:.75rem}
 header{padding-top:1rem;padding-bottom:.75rem}
