@@ -7,7 +7,7 @@ TYPE_CHECKING = False  # typing's own takes longer to import than everything els
 
 if TYPE_CHECKING:
     from ktrio.config import QueueOptions
-    from ktrio.handlers.files import RootError, files
+    from ktrio.handlers.files import RootError, RulesError, files
     from ktrio.handlers.mounts import mount
     from ktrio.http.details import RequestDetails
     from ktrio.http.errors import (
@@ -106,6 +106,7 @@ _EXPORTS = {
     "RequestTimeout": "ktrio.http.errors",
     "Response": "ktrio.http.messages",
     "RootError": "ktrio.handlers.files",
+    "RulesError": "ktrio.handlers.files",
     "STREAM_TIMEOUTS": "ktrio.serve",
     "SendBytes": "ktrio.http.messages",
     "Server": "ktrio.server.lifecycle",
@@ -185,6 +186,7 @@ __all__ = [
     "RequestTimeout",
     "Response",
     "RootError",
+    "RulesError",
     "SendBytes",
     "Server",
     "ServerEndedError",

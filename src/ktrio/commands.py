@@ -18,7 +18,10 @@ from typing import Final, Protocol, cast, final
 import trio
 
 from ktrio.config import CommandSettings
-from ktrio.handlers.files import RootError, folder
+from ktrio.handlers.files import RootError, RulesError, folder
+from ktrio.handlers.mounts import mount
+from ktrio.handlers.site import site
+from ktrio.http.messages import Handler
 from ktrio.instrumentation.access_log import AccessLog
 from ktrio.instrumentation.chrome_trace import ChromeTrace, chrome_trace
 from ktrio.instrumentation.monitor import DEFAULT_INTERVAL, LEAST_INTERVAL, MOST_INTERVAL, PROTOCOL
@@ -55,7 +58,7 @@ class TraceError(Exception):
     """The caller's fault: the file for a trace cannot be written."""
 
 
-STARTUP_ERRORS: Final = (AddressError, ListenError, RootError, TraceError)
+STARTUP_ERRORS: Final = (AddressError, ListenError, RootError, RulesError, TraceError)
 """What can be wrong with what a server was asked for; each says it in one line."""
 
 log = logging.getLogger("ktrio.commands")
@@ -105,14 +108,25 @@ def raise_open_file_limit() -> tuple[int, int]:
     return soft, hard
 
 
-def run_http_command(settings: CommandSettings, narrator: Narrator, write_log: Callable[[str], object]) -> int:
-    """Run ``ktrio serve``: the folder of `settings`, until signalled; the exit status.
+def handler_of(settings: CommandSettings) -> Handler:
+    """What answers: one folder, or several below paths of their own, within what holds for the whole site.
 
     Raises:
-      RootError, ListenError, AddressError: it cannot be served, in one line.
+      RootError, RulesError: a folder cannot be served, or the rules cannot be read, in one line.
+    """
+    handlers = {path: folder(where, settings.files) for path, where in settings.folders}
+    only = handlers.get("/") if len(handlers) == 1 else None
+    return site(mount(handlers) if only is None else only, settings.site)
+
+
+def run_http_command(settings: CommandSettings, narrator: Narrator, write_log: Callable[[str], object]) -> int:
+    """Run ``ktrio serve``: the folders of `settings`, until signalled; the exit status.
+
+    Raises:
+      RootError, RulesError, ListenError, AddressError: it cannot be served, in one line.
       BrokenServerError: it has shut down because of too many unexpected errors, in one line as well.
     """
-    handler = folder("." if settings.folder is None else settings.folder, settings.files)
+    handler = handler_of(settings)
     tell = AccessLog(write_log) if settings.access_log else None
 
     async def serve(*, task_status: trio.TaskStatus[Server]) -> None:

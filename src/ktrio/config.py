@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import final
 
-from ktrio.handlers.options import DOTFILES, LINKS, FolderOptions
+from ktrio.handlers.options import DOTFILES, LINKS, SECURITY_HEADERS, FolderOptions, SiteOptions
 from ktrio.http.policy import Limits
 from ktrio.net.addresses import Address, FdAddress, TcpAddress, UnixAddress
 from ktrio.net.deadlines import Timeouts
@@ -14,6 +14,7 @@ from ktrio.server.options import ServerOptions
 __all__ = [
     "DOTFILES",
     "LINKS",
+    "SECURITY_HEADERS",
     "Address",
     "CommandSettings",
     "FdAddress",
@@ -21,6 +22,7 @@ __all__ = [
     "Limits",
     "QueueOptions",
     "ServerOptions",
+    "SiteOptions",
     "TcpAddress",
     "Timeouts",
     "UnixAddress",
@@ -65,12 +67,14 @@ class CommandSettings:
     timeouts: Timeouts = field(default_factory=Timeouts)
     limits: Limits = field(default_factory=Limits)
     queue: QueueOptions = field(default_factory=QueueOptions)
-    folder: str | None = None
-    """What `ktrio serve` serves."""
+    folders: tuple[tuple[str, str], ...] = ()
+    """What `ktrio serve` serves: the path, percent-encoded, and the folder below it; one at least."""
     monitor: str | None = None
     """The path of the unix socket that `ktrio top` connects to."""
     trace: str | None = None
     """The file that a trace of the workqueue is written to."""
     files: FolderOptions = field(default_factory=FolderOptions)
     """How it serves them."""
+    site: SiteOptions = field(default_factory=SiteOptions)
+    """What holds for all that it serves."""
     access_log: bool = False

@@ -19,6 +19,7 @@ from ktrio.config import (
     Limits,
     QueueOptions,
     ServerOptions,
+    SiteOptions,
     TcpAddress,
     Timeouts,
     UnixAddress,
@@ -133,7 +134,12 @@ def addresses_of(values: Values) -> tuple[Address, ...]:
 
 
 def settings_of(
-    values: Values, *, folder: str | None = None, files: FolderOptions | None = None, access_log: bool = False
+    values: Values,
+    *,
+    folders: tuple[tuple[str, str], ...] = (),
+    files: FolderOptions | None = None,
+    site: SiteOptions | None = None,
+    access_log: bool = False,
 ) -> CommandSettings:
     """The settings that a command's options ask for."""
     timeouts = {
@@ -157,9 +163,10 @@ def settings_of(
             bound=values["bound"],
             max_active=values["max_active"],
         ),
-        folder=folder,
+        folders=folders,
         access_log=access_log,
         monitor=values["monitor"],
         trace=values["trace"],
         files=files or FolderOptions(),
+        site=site or SiteOptions(),
     )

@@ -117,7 +117,7 @@ class Terminal:
         """Where, what, and within which limits."""
         queue = self._settings.queue
         active = queue.max_active or 256
-        show = url_of if self._settings.folder is not None else describe
+        show = url_of if self._settings.folders else describe
         for where in [show(address) for address in server.addresses] or server.names:
             self._say(f"ktrio {__version__}: {printable(self._what)} at {printable(where)}")
         kind = "bound" if queue.bound else "unbound"

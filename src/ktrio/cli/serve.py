@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import sys
+from urllib.parse import unquote
 
 import click
 
-from ktrio.cli._folder_options import folder_options, folder_options_of
+from ktrio.cli._folder_options import (
+    folder_options,
+    folder_options_of,
+    folders_of,
+    site_options,
+    site_options_of,
+)
 from ktrio.cli._options import (
     Values,
     address_options,
@@ -23,9 +30,10 @@ from ktrio.commands import run_http_command
 
 @click.command()
 @version_option
-@click.argument("folder", metavar="[DIR]", default=".")
+@click.argument("folder", metavar="[DIR]", required=False)
 @address_options(8081)
 @folder_options
+@site_options
 @queue_options
 @server_options
 @timeout_options(idle=5.0)
@@ -36,20 +44,30 @@ from ktrio.commands import run_http_command
     show_default="on if standard error is a terminal",
     help="Write a line per request to standard error.",
 )
-def serve(folder: str, access_log: bool | None, **values: Values) -> int:
+def serve(folder: str | None, access_log: bool | None, **values: Values) -> int:
     """Serve the folder DIR (default: this one) over HTTP.
 
     Nothing outside the folder is served, nor are dotfiles, unless you say so. Ctrl-C lets downloads in progress finish,
     Ctrl-\\ shows who is connected.
     """
-    if not folder:
-        raise click.BadParameter("it is empty; give a folder, or '.' for this one", param_hint="'DIR'")
+    folders = folders_of(folder, dict(values))
     logs = sys.stderr is not None and sys.stderr.isatty() and not values["quiet"] if access_log is None else access_log
-    settings = settings_of(dict(values), folder=folder, files=folder_options_of(dict(values)), access_log=logs)
+    settings = settings_of(
+        dict(values),
+        folders=folders,
+        files=folder_options_of(dict(values)),
+        site=site_options_of(dict(values)),
+        access_log=logs,
+    )
     if values["print_timeouts"]:
         print_timeouts(settings)
         return 0
     speak = say_nothing if values["quiet"] else say
     raise_limit(speak)
-    terminal = Terminal(f"serving {folder}", settings, speak)
+    terminal = Terminal(f"serving {_shown(folders)}", settings, speak)
     return run_or_explain(lambda: run_http_command(settings, terminal, write_log))
+
+
+def _shown(folders: tuple[tuple[str, str], ...]) -> str:
+    """Each folder, and the path it is at if that is not the root."""
+    return ", ".join(where if path == "/" else f"{where} at {unquote(path)}" for path, where in folders)

@@ -25,14 +25,16 @@ from ktrio.handlers._listings import Listings
 from ktrio.handlers._tree import Kind, PathError, RootError, Tree
 from ktrio.handlers._variants import Variants
 from ktrio.handlers.listing import quote_name
-from ktrio.handlers.options import Dotfiles, FolderOptions, Links
+from ktrio.handlers.options import Dotfiles, FolderOptions, Links, SecurityHeaders, SiteOptions
+from ktrio.handlers.rules import RulesError, rules_of
+from ktrio.handlers.site import site
 from ktrio.http.errors import HttpError
 from ktrio.http.headers import Headers
 from ktrio.http.messages import Handler, Request, Response
 from ktrio.http.policy import KNOWN_METHODS
 from ktrio.http.target import decode_path, is_hidden
 
-__all__ = ["RootError", "files"]
+__all__ = ["RootError", "RulesError", "files"]
 
 # Worker threads that read folders and compress files at once, for each handler: a burst of either must not take all of
 # Trio's 40 threads from those who warm cold files. A guess; nobody has measured better.
@@ -160,6 +162,10 @@ def files(
     dotfiles: Dotfiles = "deny",
     links: Links = "inside",
     media_types: Mapping[str, str] | None = None,
+    rules: str | os.PathLike[str] | Mapping[str, object] | None = None,
+    cors: str | Iterable[str] = (),
+    security_headers: SecurityHeaders = "basic",
+    immutable: bool = False,
     wall_clock: Callable[[], float] = time.time,
 ) -> Handler:
     """A handler that serves the folder `root` to GET and HEAD.
@@ -181,10 +187,17 @@ def files(
         whose target has their owner (Linux only); ``"never"`` none below `root`; ``"all"`` also those that lead out.
         What is not followed is 404.
       media_types: by last suffix, ``{".glsl": "text/plain"}``; they come before those of ktrio's table.
+      rules: redirects, header fields and caching by path: a TOML file, read now, or a mapping shaped like one.
+      cors: origins whose pages may read what is served, ``"https://example.org"``; ``"*"``: all.
+      security_headers: ``"basic"`` says ``nosniff``; ``"strict"`` also forbids others to frame or embed what is served
+        and says no referrer; ``"off"`` says nothing.
+      immutable: have files whose names carry a hash of their content (``app.3f9c2b7d.js``) kept for a year, without
+        being asked for again.
       wall_clock: seconds since the epoch; tells how old a file is.
 
     Raises:
       RootError: `root` cannot be served; one line that says why.
+      RulesError: `rules` cannot be read, or one of them cannot be.
       ValueError: an option has a value it cannot have, a name in `index` that is no file name, say.
     """
     options = FolderOptions(
@@ -196,7 +209,13 @@ def files(
         links=links,
         media_types=media_types or {},
     )
-    return folder(root, options, wall_clock=wall_clock)
+    site_options = SiteOptions(
+        rules=rules_of(rules) if isinstance(rules, Mapping) else rules,
+        cors=(cors,) if isinstance(cors, str) else tuple(cors),
+        security_headers=security_headers,
+        immutable=immutable,
+    )
+    return site(folder(root, options, wall_clock=wall_clock), site_options)
 
 
 def folder(

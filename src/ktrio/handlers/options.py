@@ -1,11 +1,14 @@
-"""What `files` was asked for, as one record: checked when it is made, read once when the handler is made."""
+"""What `files` was asked for, as records: checked when they are made, read once when the handler is made."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias, final, get_args
 
+from ktrio.handlers.cors import check_origins
+from ktrio.handlers.rules import Rules
 from ktrio.http.media_types import check_media_types
 from ktrio.http.target import is_plain_name
 
@@ -15,10 +18,15 @@ Dotfiles: TypeAlias = Literal["deny", "unlisted", "allow"]
 Links: TypeAlias = Literal["inside", "owner", "never", "all"]
 """Which symbolic links are followed: see `ktrio.handlers._links`."""
 
+SecurityHeaders: TypeAlias = Literal["off", "basic", "strict"]
+"""How much browsers are told to be careful: see `ktrio.handlers.site.security_fields`."""
+
 DOTFILES: Final[tuple[Dotfiles, ...]] = get_args(Dotfiles)
 """Every policy for dotfiles."""
 LINKS: Final[tuple[Links, ...]] = get_args(Links)
 """Every policy for links."""
+SECURITY_HEADERS: Final[tuple[SecurityHeaders, ...]] = get_args(SecurityHeaders)
+"""Every level of security headers."""
 
 
 @final
@@ -47,3 +55,27 @@ class FolderOptions:
         if self.links not in LINKS:
             raise ValueError(f"links must be one of {', '.join(LINKS)}, not {self.links!r}")
         check_media_types(self.media_types)
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteOptions:
+    """What holds for all that a site serves, from one folder or several. The defaults are those of `ktrio.files`.
+
+    Raises:
+      ValueError: an option has a value it cannot have; one line that names it.
+    """
+
+    rules: Rules | str | os.PathLike[str] | None = None
+    """Redirects, header fields and caching by path, or the file they are read from when the handler is made."""
+    cors: tuple[str, ...] = ()
+    """Origins whose pages may read what is served; ``*``: all."""
+    security_headers: SecurityHeaders = "basic"
+    immutable: bool = False
+
+    def __post_init__(self) -> None:
+        check_origins(self.cors)
+        if self.security_headers not in SECURITY_HEADERS:
+            raise ValueError(
+                f"security_headers must be one of {', '.join(SECURITY_HEADERS)}, not {self.security_headers!r}"
+            )
