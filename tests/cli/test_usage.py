@@ -33,6 +33,8 @@ OPTIONS = {
         "--dotfiles",
         "--links",
         "--mime",
+        "--spa",
+        "--error-pages",
         "--mount",
         "--rules",
         "--immutable",

@@ -68,3 +68,6 @@ assert_type(files(".", index=["a.html"], listing=False, dotfiles="unlisted", lin
 files(".", media_types={".glsl": "text/plain"})
 files(".", dotfiles="some")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
 files(".", links=True)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+files(".", spa=True, error_pages=True, rules={"redirect": [{"from": "/a", "to": "/b"}]}, cors="*", immutable=True)
+files(".", rules="rules.toml", cors=["https://a.example"], security_headers="strict")
+files(".", security_headers="high")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

@@ -26,6 +26,11 @@ def folder_options(command: Command) -> Command:
                      "owner as their target; none; or all, out of the folder too."),
         click.option("--dotfiles", type=click.Choice(DOTFILES), default="deny", show_default=True,
                      help="Names that begin with a dot: 404 but for /.well-known/, served but not listed, or served."),
+        click.option("--error-pages", is_flag=True,
+                     help="Send 404.html or 40x.html of the folder with a 404, and so on for other errors."),
+        click.option("--spa", is_flag=True,
+                     help="Answer navigations to unknown paths with the index file, for an app that routes for itself; "
+                     "list no folders."),
         click.option("--listing/--no-listing", default=True, show_default="on",
                      help="List folders that have no index file."),
         click.option("--index", multiple=True, metavar="NAME", show_default="index.html",
@@ -106,6 +111,8 @@ def folder_options_of(values: Values) -> FolderOptions:
         return FolderOptions(
             index=values["index"] or ("index.html",),
             listing=values["listing"],
+            spa=values["spa"],
+            error_pages=values["error_pages"],
             compress=values["compress"],
             dotfiles=values["dotfiles"],
             links=values["links"],

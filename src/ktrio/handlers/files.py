@@ -20,6 +20,7 @@ from urllib.parse import quote
 import trio
 
 from ktrio.handlers._errors import ALLOWED, error_page
+from ktrio.handlers._fallbacks import with_fallbacks
 from ktrio.handlers._links import tree_of
 from ktrio.handlers._listings import Listings
 from ktrio.handlers._tree import Kind, PathError, RootError, Tree
@@ -92,7 +93,7 @@ class _Files:
         threads = trio.CapacityLimiter(_THREADS)
         self._listings = (
             Listings(tree, dotfiles=options.dotfiles == "allow", compress=options.compress, threads=threads)
-            if options.listing
+            if options.listing and not options.spa
             else None
         )
         self._variants = Variants(
@@ -157,6 +158,8 @@ def files(
     *,
     index: str | Iterable[str] = ("index.html",),
     listing: bool = True,
+    spa: bool = False,
+    error_pages: bool = False,
     precompressed: bool = True,
     compress: bool = True,
     dotfiles: Dotfiles = "deny",
@@ -177,6 +180,10 @@ def files(
       index: names looked for in a folder, in this order, before it is listed.
       listing: show what is in a folder without index file, as a page, or as JSON to whoever asks for that by
         ``Accept: application/json`` or ``?format=json``; False makes it 404.
+      spa: answer an unknown path with the index file of `root` if a browser navigates to it (it accepts ``text/html``
+        by name) and its last segment has no suffix: for an app that routes for itself. No folder is listed then.
+      error_pages: send ``404.html``, or else ``40x.html``, from `root` with a 404, and so on for other errors; those of
+        5xx are read now, up to 64 KiB.
       precompressed: send ``page.html.br``, ``.zst`` or ``.gz`` instead of ``page.html`` to whoever accepts that, if it
         is there, smaller, and no older.
       compress: compress text of 256 bytes to 8 MiB, and listings, for whoever accepts it: gzip, and with the extra
@@ -203,6 +210,8 @@ def files(
     options = FolderOptions(
         index=(index,) if isinstance(index, str) else tuple(index),
         listing=listing,
+        spa=spa,
+        error_pages=error_pages,
         precompressed=precompressed,
         compress=compress,
         dotfiles=dotfiles,
@@ -222,4 +231,5 @@ def folder(
     root: str | os.PathLike[str], options: FolderOptions, *, wall_clock: Callable[[], float] = time.time
 ) -> Handler:
     """`files` with its options as a record."""
-    return _Files(tree_of(root, options.links), options, wall_clock)
+    tree = tree_of(root, options.links)
+    return with_fallbacks(_Files(tree, options, wall_clock), tree, spa=options.spa, error_pages=options.error_pages)

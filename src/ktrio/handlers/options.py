@@ -40,6 +40,8 @@ class FolderOptions:
 
     index: tuple[str, ...] = ("index.html",)
     listing: bool = True
+    spa: bool = False
+    error_pages: bool = False
     precompressed: bool = True
     compress: bool = True
     dotfiles: Dotfiles = "deny"

@@ -73,6 +73,11 @@ def best_media_type(values: Sequence[str], available: Sequence[str]) -> str:
     return best
 
 
+def accepts_by_name(values: Sequence[str], media_type: str) -> bool:
+    """Do some ``Accept`` fields name this media type itself, and not with a weight of 0? A wildcard is no name."""
+    return _media_ranges(values).get(media_type, 0) > 0
+
+
 def _media_ranges(values: Sequence[str]) -> dict[str, int]:
     """The weight of each media range in some ``Accept`` fields, in thousandths; what is none is passed over."""
     weights: dict[str, int] = {}
