@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
+import hypothesis
 import pytest
+from hypothesis import strategies as st
 
 from ktrio.handlers.files import files
 from ktrio.handlers.mounts import mount
 from ktrio.handlers.options import SiteOptions
 from ktrio.handlers.site import IMMUTABLE, is_hashed, site
+from ktrio.http.headers import Headers
+from ktrio.testing import SampleRequest, check_handler
 
 
 @pytest.fixture
@@ -310,3 +316,39 @@ async def test_rules_of_a_mounted_folder_are_about_paths_below_it(folder, ask):
     handler = mount({"/": files(folder), "/old": files(folder, rules=redirects(("/x", "https://example.org/x")))})
     assert (await ask(handler, "/old/x"))["location"] == "https://example.org/x"
     assert (await ask(handler, "/x")).status == 404
+
+
+# --- what any handler must do
+
+
+@pytest.mark.slow
+async def test_everything_at_once_is_still_a_good_handler(folder, mock_clock):
+    (folder / "index.html").write_text("the app" * 100)
+    (folder / "404.html").write_text("nothing here")
+    rules = {**redirects(("/old/*", "/$1")), "header": [{"path": "/**", "set": {"X-One": "1"}}]}
+    browser = Headers({"accept": "text/html", "origin": "https://app.example"})
+    await check_handler(
+        lambda: files(
+            folder, rules=rules, cors=ORIGIN, security_headers="strict", immutable=True, spa=True, error_pages=True,
+            links="owner",
+        ),
+        "/a.txt",
+        "/old/a.txt",
+        "/none.txt",
+        "/assets/app.3f9c2b7d.js",
+        SampleRequest("GET", "/route", headers=browser),
+        SampleRequest("OPTIONS", "/a.txt", headers=Headers({"origin": ORIGIN, "access-control-request-method": "GET"})),
+    )  # fmt: skip
+
+
+@hypothesis.given(
+    target=st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size=30),
+    to=st.sampled_from(["/$1", "/a/$1?b=$2", "https://good.example/$2/$1", "/$2$1#x"]),
+)
+async def test_no_target_whatsoever_breaks_out_of_a_redirect(lasting_tree, ask, target, to):
+    handler = files(lasting_tree, rules=redirects(("/go/*/**", to)))
+    answer = await ask(handler, path=f"/go/{target}")
+    if answer.status == 302:
+        location = answer["location"]
+        assert all("\x21" <= each <= "\x7e" and each != "\\" for each in location)
+        assert urlsplit(location).netloc == ("good.example" if to.startswith("h") else "")
