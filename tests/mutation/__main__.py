@@ -23,7 +23,7 @@ from tests.mutation.rows import TABLES
 ROOT = Path(__file__).parents[2]
 # The tests of the workqueue, the quick ones first.
 STAGES = (("tests/workqueue", "-m", "not exhaustive"), ("tests/workqueue", "-m", "exhaustive"))
-SECONDS = 900  # for one stage; the first takes some 15, the second a minute, on a quiet machine
+SECONDS = 900  # for one stage; the first takes half a minute, the second three, on a quiet machine
 
 
 def parse_arguments() -> argparse.Namespace:

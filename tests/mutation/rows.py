@@ -165,6 +165,18 @@ PROTOTYPE = (
         ),
     ),
     Row(
+        "no-kick-on-block",
+        "only a mere yield wakes the next worker of an unbound pool, a real block does not",
+        (
+            Edit(
+                f"{W}_worker.py",
+                "        elif self.pool.worklist:\n            self.pool.kick(more=WAKE_UPS_ON_BLOCK)\n",
+                "        elif self.pool.worklist and self.message is YIELD:\n"
+                "            self.pool.kick(more=WAKE_UPS_ON_BLOCK)\n",
+            ),
+        ),
+    ),
+    Row(
         "requeue-takes-a-slot",
         "an item queued while it runs takes a slot of its own beside its run's (P6)",
         (
@@ -291,11 +303,6 @@ OURS = (
         (Edit(f"{W}_freezer.py", "        for pwq in pwqs:\n            pwq.thawed()\n", ""),),
     ),
     Row(
-        "rescuer-keeps-its-place",
-        "a rescuer leaves the place behind that it brought to the pool",
-        (Edit(f"{W}_pool.py", "            self.capacity -= 1\n", "            pass\n"),),
-    ),
-    Row(
         "line-forgets-who-left",
         "an item that left the line and joined again is served at its old place",
         (Edit(f"{W}_line.py", "        while self.gone and self[0] in self._left:\n", "        while False:\n"),),
@@ -334,6 +341,126 @@ OURS = (
                 "            if timer._order != order and timer.deadline > began:\n",
             ),
         ),
+    ),
+)
+
+WAITS = (
+    Row(
+        "flush-waits-for-the-oldest",
+        "a flush with nothing queued since the last one waits for the oldest items only",
+        (Edit(f"{W}_flush.py", "            closed = self._line[-2]\n", "            closed = self._line[0]\n"),),
+        tests=("tests/workqueue/test_flush.py", "tests/workqueue/test_drain.py"),
+    ),
+    Row(
+        "cancel-sync-lets-queueings-in",
+        "an item that queues itself is not stopped while cancel_sync waits for its run",
+        (
+            Edit(f"{W}_work.py", "        self._disabled += WAITING\n", ""),
+            Edit(f"{W}_work.py", "            self._disabled -= WAITING\n", "            pass\n"),
+        ),
+        tests=("tests/workqueue/test_cancel.py",),
+    ),
+    Row(
+        "enable-at-once",
+        "one enable undoes every disable, and a cancel_sync under way",
+        (
+            Edit(
+                f"{W}_disable.py",
+                "    work._disabled -= 1\n    return not work._disabled\n",
+                "    work._disabled = 0\n    return not work._disabled\n",
+            ),
+        ),
+        tests=("tests/workqueue/test_disable.py",),
+    ),
+    Row(
+        "heir-goes-to-the-end",
+        "what was queued while it ran, and finds no slot to inherit, stands behind those queued later",
+        (
+            Edit(
+                f"{W}_pwq.py",
+                "            self.inactive.appendleft(work)\n",
+                "            self.inactive.append(work)\n",
+            ),
+        ),
+        tests=("tests/workqueue/test_requeue.py",),
+    ),
+    Row(
+        "ordered-return-goes-to-the-end",
+        "a parked item of an ordered queue that comes back while that is frozen stands behind the others (P7)",
+        (
+            Edit(
+                f"{W}_pwq.py",
+                "                self.inactive.appendleft(token)\n",
+                "                self.inactive.append(token)\n",
+            ),
+        ),
+        tests=("tests/workqueue/test_spec_ordered.py",),
+    ),
+    Row(
+        "lane-stops-at-an-error",
+        "the next item of a lane does not get its turn when the one before it has failed",
+        (
+            Edit(
+                f"{W}_lane.py",
+                'next one runs."""\n        self._advance()\n',
+                'next one runs."""\n',
+            ),
+        ),
+        tests=("tests/workqueue/test_lanes.py",),
+    ),
+    Row(
+        "rate-without-turns",
+        "a CPU whose items find a token takes it although another CPU's wait for it",
+        (
+            Edit(
+                f"{W}_rate.py",
+                "        if now >= start and (self._turn is pwq or not self._waiting):\n",
+                "        if now >= start:\n",
+            ),
+        ),
+        tests=("tests/workqueue/test_rate.py",),
+    ),
+    Row(
+        "new-rate-new-tokens",
+        "a change of rate forgets which tokens were used up",
+        (
+            Edit(
+                f"{W}_rate.py",
+                "            self._full_at = full_after_change(self._full_at, now, before.interval, rate.interval, rate.burst)\n",
+                "            self._full_at = now\n",
+            ),
+        ),
+        tests=("tests/workqueue/test_rate.py",),
+    ),
+    Row(
+        "raised-capacity-wakes-nobody",
+        "what waits for a place does not start when there are more of them",
+        (Edit(f"{W}_steering.py", "            if more > 0:\n                pool.kick()\n", ""),),
+        tests=("tests/workqueue/test_attributes.py",),
+    ),
+    Row(
+        "hogs-are-reported-by-multiples",
+        "a long step is reported at every fourth time instead of backing off",
+        (Edit(f"{W}_policy.py", "beyond & (beyond - 1) == 0  # a power of two", "beyond % 4 == 1"),),
+        tests=("tests/workqueue/test_hogs.py",),
+    ),
+    Row(
+        "machine-makes-hogs",
+        "a step that waited for the machine passes for a long one",
+        (
+            Edit(
+                f"{W}_hogs.py",
+                "    seconds = pool.supervisor.hogs.processor_time(seconds)\n",
+                "",
+            ),
+        ),
+        tests=("tests/workqueue/test_hogs.py",),
+    ),
+    Row(
+        "instrument-stays",
+        "an instrument that has raised is asked again",
+        (Edit(f"{W}_instruments.py", "                self.remove(instrument)\n", "                pass\n"),),
+        tests=("tests/workqueue/test_instruments.py",),
     ),
 )
 
@@ -462,5 +589,6 @@ TABLES: dict[str, tuple[Row, ...]] = {
     "Of the kernel's list": KERNEL,
     "Of a workqueue on Trio": PROTOTYPE,
     "Of what is ours": OURS,
+    "Of waiting, limits and watching": WAITS,
     "Of the flags": FLAGS,
 }

@@ -350,3 +350,22 @@ async def test_an_item_flushes_one_behind_it_on_a_queue_of_one_slot(trace: Trace
         wq.queue_work(behind)
         trace.open("behind")
     assert trace.events == ["caller starts", "behind starts", "behind ends", "caller returns"]
+
+
+async def test_a_flush_with_nothing_new_waits_for_all_there_is(trace: Trace) -> None:
+    """W83, W84; invariant 42: for what an earlier flush waits for, and for what was queued after that."""
+    async with open_supervisor() as supervisor, trio.open_nursery() as nursery:
+        wq, flushers = alloc(supervisor), Flushers(nursery)
+        for item, flusher in [("a", "first"), ("b", "second")]:
+            trace.queue(wq, item)
+            flushers.start(flusher, wq)
+            await wait_all_tasks_blocked()
+        flushers.start("third", wq)
+        await wait_all_tasks_blocked()
+        trace.open("a")
+        await wait_all_tasks_blocked()
+        assert list(flushers.done) == ["first"]
+        trace.open("b")
+        await wait_all_tasks_blocked()
+        assert sorted(flushers.done) == ["first", "second", "third"]
+        await assert_at_zero(supervisor, wq)
