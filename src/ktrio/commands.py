@@ -138,6 +138,7 @@ def run_http_command(settings: CommandSettings, narrator: Narrator, write_log: C
             limits=settings.limits,
             queue=settings.queue,
             tell=tell,
+            allowed_hosts=settings.allowed_hosts,
             task_status=task_status,
         )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import final
 
 from ktrio.handlers.options import DOTFILES, LINKS, SECURITY_HEADERS, FolderOptions, SiteOptions
+from ktrio.http.hosts import host_name
 from ktrio.http.policy import Limits
 from ktrio.net.addresses import Address, FdAddress, TcpAddress, UnixAddress
 from ktrio.net.deadlines import Timeouts
@@ -26,6 +27,7 @@ __all__ = [
     "TcpAddress",
     "Timeouts",
     "UnixAddress",
+    "host_name",
 ]
 
 
@@ -77,4 +79,6 @@ class CommandSettings:
     """How it serves them."""
     site: SiteOptions = field(default_factory=SiteOptions)
     """What holds for all that it serves."""
+    allowed_hosts: tuple[str, ...] = ()
+    """The hosts that requests may be for; none: any."""
     access_log: bool = False

@@ -10,7 +10,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, closing
 from typing import Final, TypeAlias, cast
 
@@ -18,6 +18,7 @@ import trio
 from trio.lowlevel import enable_ki_protection
 
 from ktrio.config import QueueOptions
+from ktrio.handlers.hosts import for_hosts
 from ktrio.http.dates import format_http_date
 from ktrio.http.details import Tell
 from ktrio.http.errors import ServiceUnavailable
@@ -102,6 +103,7 @@ async def serve_http(
     workqueue: Workqueue | None = None,
     tell: Tell | None = None,
     trust_request_id: bool = False,
+    allowed_hosts: Iterable[str] = (),
     task_status: trio.TaskStatus[Server] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve HTTP/1.1 until shut down or cancelled; ``await nursery.start(serve_http, handler)`` gives back a `Server`.
@@ -122,16 +124,21 @@ async def serve_http(
         `open_access_log`.
       trust_request_id: `Request.id` is what the client has sent as ``X-Request-Id``, if it has. Only where nobody but
         a proxy of yours can connect.
+      allowed_hosts: answer requests for these hosts only, others by 421: ``"example.org"``, whatever the port;
+        ``"*.example.org"`` for whatever lies below it; IP addresses. None given: for any.
 
     Raises:
       AddressError, ListenError: an address cannot be used; the message says which and why.
-      ValueError: both `queue` and `workqueue` were given.
+      ValueError: both `queue` and `workqueue` were given, or an allowed host is no name of one.
       BrokenServerError: there was nothing but unexpected errors, more than the options allow; raised when the last
         connection has ended.
       WorkqueueError: `workqueue` is destroyed or draining; at the start, or in the end if that came later.
     """
     limits = limits or Limits()
     date, heads, make_id = _render_date(), HeadMemo(limits), RequestIds(trust=trust_request_id)
+    hosts = tuple(allowed_hosts)
+    if hosts:
+        handler = for_hosts(handler, hosts)
     refusal = render_error(ServiceUnavailable("The server is out of resources.", retry_after=1), date=date())
 
     def make_protocol(connection: Connection) -> Http1:

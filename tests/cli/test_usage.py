@@ -40,6 +40,7 @@ OPTIONS = {
         "--immutable",
         "--cors",
         "--security-headers",
+        "--allowed-host",
     ],
     "echo": BOTH,
     "top": ["--once", "--json", "--interval", "--version", "--help"],
@@ -79,6 +80,10 @@ CASES = {
     "cors-is-no-origin": (["serve", "--cors", "example.org"], ["example.org", "https://example.org"]),
     "rules-missing": (["serve", "--rules", "/no/such.toml"], ["/no/such.toml", "rules"]),
     "security-headers-unknown": (["serve", "--security-headers", "high"], ["--security-headers", "strict"]),
+    "allowed-host-with-a-port": (
+        ["serve", "--allowed-host", "a.example:80"],
+        ["--allowed-host", "a.example:80", "port"],
+    ),
     "unknown-option": (["serve", "--prot", "1"], ["--prot", "--port"]),
     "unknown-command": (["server"], ["server", "serve"]),
     "fd-not-open": (["serve", "--fd", "77"], ["77", "open"]),

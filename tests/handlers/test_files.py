@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from ktrio.handlers._locations import location_with_slash
 from ktrio.handlers._representation import etag_of, is_racy, last_modified_of
-from ktrio.handlers.files import files, location_with_slash, refusal_of_method
+from ktrio.handlers.files import files, refusal_of_method
 from ktrio.http.messages import FileRange
 
 # A file touched then is settled now: 2001-09-09T01:46:40Z, and an hour later.
@@ -119,12 +120,32 @@ async def test_an_index_link_that_leads_out_gives_way_to_the_listing(served, ask
         ("/sub?a=1&b=%20", "./sub/?a=1&b=%20"),
         ("/sub?", "./sub/?"),
         ("/sub/deep?x=//evil", "./deep/?x=//evil"),
-        ("//sub", "./sub/"),
         ("/in-dir", "./in-dir/"),
         ("http://example.org/sub", "./sub/"),
     ],
 )
 async def test_a_folder_without_its_slash_redirects_there_and_keeps_the_query(served, ask, target, location):
+    answer = await ask(files(served), target)
+    assert (answer.status, answer["location"], answer.body) == (301, location, b"")
+
+
+@pytest.mark.parametrize(
+    ("target", "location"),
+    [
+        ("//", "/"),
+        ("///?", "/?"),
+        ("//sub", "/sub"),
+        ("//evil.example/x", "/evil.example/x"),
+        ("//etc/passwd", "/etc/passwd"),
+        ("/sub//b.txt?a=//b", "/sub/b.txt?a=//b"),
+        ("/sub///deep//", "/sub/deep/"),
+        ("/sub//%41%2520:x", "/sub/%41%2520:x"),
+        ("//.env", "/.env"),
+        ("http://evil.example//a.txt", "/a.txt"),
+    ],
+)
+async def test_path_with_empty_segments_redirects_to_the_one_without(served, ask, target, location):
+    """One URL for one thing, and never another host's (``//evil.example``)."""
     answer = await ask(files(served), target)
     assert (answer.status, answer["location"], answer.body) == (301, location, b"")
 
@@ -148,10 +169,10 @@ async def test_a_file_is_not_a_folder(served, ask, way_to_open):
     assert (await ask(files(served), "/a.txt/b.txt")).status == 404
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "TRACE", "PATCH", "PROPFIND"])
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "TRACE", "PATCH", "PROPFIND"])
 async def test_a_known_method_that_files_do_not_have_is_405_with_allow(tmp_path, ask, method):
     answer = await ask(files(tmp_path), "/missing", method)
-    assert (answer.status, answer["allow"]) == (405, "GET, HEAD")
+    assert (answer.status, answer["allow"]) == (405, "GET, HEAD, OPTIONS")
 
 
 @pytest.mark.parametrize("method", ["BREW", "CONNECT", "get", "G\u00cbT"])
@@ -159,8 +180,17 @@ def test_an_unknown_method_is_501(method):
     assert refusal_of_method(method) == 501
 
 
-async def test_options_of_the_whole_server_is_405(tmp_path, ask):
-    assert (await ask(files(tmp_path), "*", "OPTIONS")).status == 405
+@pytest.mark.parametrize("target", ["*", "/", "/missing", "/.env", "/sub/"])
+async def test_options_are_the_same_for_all_there_is_and_is_not(served, ask, target):
+    """RFC 9110 section 9.3.7; what differed would tell what is there."""
+    answer = await ask(files(served), target, "OPTIONS")
+    assert (answer.status, answer["allow"], answer.body) == (204, "GET, HEAD, OPTIONS", b"")
+
+
+async def test_options_of_what_no_path_can_be_is_refused_as_by_get(served, ask):
+    assert (await ask(files(served), path="/%zz", method="OPTIONS")).status == 400
+    answer = await ask(files(served), "/sub//b.txt", "OPTIONS")
+    assert (answer.status, answer["location"]) == (301, "/sub/b.txt")
 
 
 # --- conditional requests

@@ -34,7 +34,8 @@ def site():
         ("/api/v20/x", "api /v20/x /api/v20/x"),
         ("/%61pi/x%20y", "api /x%20y /%61pi/x%20y"),  # compared decoded, handed on as it came
         ("/with%20space/x", "space /x /with%20space/x"),
-        ("//api//x", "api //x //api//x"),
+        ("/api//x", "api //x /api//x"),
+        ("//api/x", "root //api/x //api/x"),  # `files` redirects to where it belongs
     ],
 )
 async def test_longest_path_that_the_requests_begins_with_answers(site, ask, target, answer):
@@ -43,7 +44,7 @@ async def test_longest_path_that_the_requests_begins_with_answers(site, ask, tar
 
 @pytest.mark.parametrize(
     ("target", "location"),
-    [("/api", "./api/"), ("/api?x=1", "./api/?x=1"), ("/api/v2", "./v2/"), ("//api", "./api/")],
+    [("/api", "./api/"), ("/api?x=1", "./api/?x=1"), ("/api/v2", "./v2/")],
 )
 async def test_mount_without_its_slash_is_redirected_relatively(site, ask, target, location):
     """So that it holds below another mount, and behind a proxy that cuts a prefix off; 308 keeps method and body."""
@@ -61,7 +62,13 @@ async def test_what_nobody_is_mounted_for_is_404(ask):
     handler = mount({"/a": named("a")})
     assert (await ask(handler, "/")).status == 404
     assert (await ask(handler, "/b/a/")).status == 404
-    assert (await ask(handler, "*", "OPTIONS")).status == 404
+    assert (await ask(handler, "//a/")).status == 404
+
+
+async def test_options_of_the_whole_server_are_those_of_nobody_in_particular(ask):
+    """RFC 9110 section 9.3.7: no more than a ping."""
+    answer = await ask(mount({"/a": named("a")}), "*", "OPTIONS")
+    assert (answer.status, answer.body) == (204, b"")
 
 
 @pytest.mark.parametrize("path", ["/a/../b", "/%2e%2e/a", "/%zz", "/a%2fb", "/a\\b"])
@@ -78,6 +85,8 @@ async def test_folders_are_served_side_by_side(tmp_path, ask):
     assert (await ask(handler, "/two/a.txt")).text == "two"
     assert (await ask(handler, "/two/sub"))["location"] == "./sub/"
     assert "a.txt" in (await ask(handler, "/two/")).text
+    assert (await ask(handler, "/two//a.txt"))["location"] == "/two/a.txt"
+    assert (await ask(handler, "//two/a.txt"))["location"] == "/two/a.txt"
 
 
 @pytest.mark.parametrize(
@@ -97,6 +106,6 @@ def test_mounts_that_make_no_sense_are_refused(handlers, message):
 def test_rest_of_a_path_is_what_came_behind_its_segments():
     assert path_below("/a/b/c", 0) == "/a/b/c"
     assert path_below("/a/b/c", 2) == "/c"
-    assert path_below("//a//b//", 2) == "//"
+    assert path_below("/a/b//c//", 2) == "//c//"
     assert path_below("/a", 1) == "/"
     assert repr(mount({"/b/c": named("x"), "/": named("y")})) == "<mount /, /b/c>"

@@ -10,10 +10,13 @@ from hypothesis import strategies as st
 
 from ktrio.http.errors import BadRequest
 from ktrio.http.target import (
+    EmptySegmentError,
+    all_names,
     authority_of,
     decode_path,
     is_hidden,
     is_plain_name,
+    leading_names,
     split_target,
 )
 
@@ -104,7 +107,6 @@ def test_asterisk_is_for_options_only():
         ("/", ()),
         ("/a", ("a",)),
         ("/a/b/", ("a", "b")),
-        ("//etc///passwd", ("etc", "passwd")),
         ("/a%20b", ("a b",)),
         ("/a+b", ("a+b",)),
         ("/%C3%A9", ("é",)),
@@ -122,7 +124,25 @@ def test_asterisk_is_for_options_only():
     ],
 )
 def test_decode_of_a_plain_path_gives_its_names(path, names):
-    assert decode_path(path) == names
+    assert decode_path(path) == leading_names(path) == names
+
+
+@pytest.mark.parametrize(
+    ("path", "leading"), [("//", ()), ("//a", ()), ("/a//b", ("a",)), ("/a/b//", ("a", "b")), ("/a///", ("a",))]
+)
+def test_empty_segment_within_a_path_names_nothing(path, leading):
+    with pytest.raises(EmptySegmentError):
+        decode_path(path)
+    assert leading_names(path) == leading
+    assert all_names(path) == tuple(each for each in path.split("/") if each)
+
+
+@pytest.mark.parametrize("path", ["//..", "/a//%2e%2e/b", "/a//b%2fc"])
+def test_what_is_wrong_behind_an_empty_segment_is_seen_first(path):
+    for ask in (decode_path, leading_names, all_names):
+        with pytest.raises(BadRequest) as caught:
+            ask(path)
+        assert not isinstance(caught.value, EmptySegmentError)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from ktrio import __version__
-from ktrio.cli._values import Seconds, Whole
+from ktrio.cli._values import HostName, Seconds, Whole
 from ktrio.config import (
     Address,
     CommandSettings,
@@ -115,6 +115,8 @@ def timeout_options(*, idle: float) -> Callable[[Command], Command]:
 def http_options(command: Command) -> Command:
     """The deadlines and limits of HTTP."""
     for option in (
+        click.option("--allowed-host", type=HostName(), multiple=True, metavar="NAME",
+                     help="Answer requests for this host only, others by 421; *.NAME: below it (may be repeated)."),
         click.option("--max-requests-per-connection", type=_COUNT, default=10_000, metavar="N", show_default=True,
                      help="Then the connection is closed."),
         _seconds("--body-timeout", 30.0, "Time a request body may take, without progress."),
@@ -169,4 +171,5 @@ def settings_of(
         trace=values["trace"],
         files=files or FolderOptions(),
         site=site or SiteOptions(),
+        allowed_hosts=values.get("allowed_host", ()),
     )

@@ -7,6 +7,8 @@ from typing import Final, final
 
 import click
 
+from ktrio.config import host_name
+
 
 @final
 class Seconds(click.ParamType[float]):
@@ -66,6 +68,20 @@ class Pair(click.ParamType[tuple[str, str]]):
         if not (first and sign and second):
             self.fail(f"{value!r} is not {self.name}: give one such as {self._example}", param, ctx)
         return first, second
+
+
+@final
+class HostName(click.ParamType[str]):
+    """What a ``Host`` may name, without a port."""
+
+    name = "host"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """`value` as it is compared; fails with what is allowed."""
+        try:
+            return host_name(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 # Long enough for any timeout in earnest, short enough to catch milliseconds given for seconds.

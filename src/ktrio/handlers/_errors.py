@@ -10,7 +10,11 @@ from ktrio.http.headers import Headers
 from ktrio.http.messages import Response
 from ktrio.http.status import reason_phrase
 
-ALLOWED: Final = ("GET", "HEAD")
+GIVEN_OUT: Final = ("GET", "HEAD")
+"""The methods that a file is the answer to."""
+
+ALLOWED: Final = (*GIVEN_OUT, "OPTIONS")
+"""Those that work."""
 
 _SENTENCES: Final = {
     403: "This is here, but the server has no permission to read it.",

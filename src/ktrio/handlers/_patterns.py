@@ -14,7 +14,7 @@ import re
 from typing import Final
 
 from ktrio.http.errors import BadRequest
-from ktrio.http.target import decode_path, is_plain_name
+from ktrio.http.target import all_names, is_plain_name
 
 _ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 
@@ -22,7 +22,7 @@ _ESCAPE: Final = re.compile(r"%[0-9A-Fa-f]{2}")
 def path_to_match(path: str) -> str | None:
     """The decoded path that patterns are held against; None for a target that has none."""
     try:
-        names = decode_path(path)
+        names = all_names(path)
     except BadRequest:
         return None
     return "/" + "/".join(names) + ("/" if names and path.endswith("/") else "")

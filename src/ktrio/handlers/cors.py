@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from typing import Final, final
 
-from ktrio.handlers._errors import ALLOWED
+from ktrio.handlers._errors import GIVEN_OUT
 from ktrio.http.headers import Headers
 from ktrio.http.messages import Handler, Request, Response
 
@@ -65,7 +65,7 @@ class _CrossOrigin:
         if is_preflight(request):
             response = Response(204)
             if allowed is not None:
-                response.headers.add("access-control-allow-methods", ", ".join(ALLOWED))
+                response.headers.add("access-control-allow-methods", ", ".join(GIVEN_OUT))
                 response.headers.add("access-control-allow-headers", "*")
                 response.headers.add("access-control-max-age", str(_MAX_AGE))
         else:

@@ -15,34 +15,31 @@ import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Final, final
-from urllib.parse import quote
 
 import trio
 
-from ktrio.handlers._errors import ALLOWED, error_page
+from ktrio.handlers._errors import ALLOWED, GIVEN_OUT, error_page
 from ktrio.handlers._fallbacks import with_fallbacks
 from ktrio.handlers._links import tree_of
 from ktrio.handlers._listings import Listings
+from ktrio.handlers._locations import location_with_slash, location_without_empty_segments
 from ktrio.handlers._tree import Kind, PathError, RootError, Tree
 from ktrio.handlers._variants import Variants
 from ktrio.handlers.listing import quote_name
 from ktrio.handlers.options import Dotfiles, FolderOptions, Links, SecurityHeaders, SiteOptions
 from ktrio.handlers.rules import RulesError, rules_of
 from ktrio.handlers.site import site
-from ktrio.http.errors import HttpError
+from ktrio.http.errors import BadRequest, HttpError
 from ktrio.http.headers import Headers
 from ktrio.http.messages import Handler, Request, Response
 from ktrio.http.policy import KNOWN_METHODS
-from ktrio.http.target import decode_path, is_hidden
+from ktrio.http.target import EmptySegmentError, decode_path, is_hidden
 
 __all__ = ["RootError", "RulesError", "files"]
 
 # Worker threads that read folders and compress files at once, for each handler: a burst of either must not take all of
 # Trio's 40 threads from those who warm cold files. A guess; nobody has measured better.
 _THREADS: Final = 4
-
-# Visible ASCII may stand in a Location as it came (RFC 3986 section 3.4); anything else is percent-encoded.
-_PLAIN_IN_QUERY: Final = "".join(chr(code) for code in range(0x21, 0x7F))
 
 
 def refusal_of_method(method: str) -> int | None:
@@ -57,15 +54,32 @@ def is_never_hidden(_names: tuple[str, ...]) -> bool:
     return False
 
 
-def location_with_slash(name: str, query: str | None) -> str:
-    """The Location that adds the slash to the folder `name`, the last segment of the request's path.
+def answer_without_file(request: Request) -> Response:
+    """What a method other than GET and HEAD gets: OPTIONS what there is (RFC 9110 section 9.3.7), others a refusal.
 
-    Relative (RFC 9110 section 10.2.2), so it cannot lead to another host whatever the path was (``//evil``),
-    and it holds behind a proxy that cuts a prefix off. ``./`` keeps a colon in the name from being read as a
-    scheme.
+    All that is here can be done the same with, so OPTIONS does not look whether it is there, and tells nobody.
     """
-    suffix = "" if query is None else f"?{quote(query, safe=_PLAIN_IN_QUERY)}"
-    return f"./{quote_name(name)}/{suffix}"
+    refusal = refusal_of_method(request.method)
+    if refusal is not None:
+        return error_page(refusal)
+    try:
+        if request.path != "*":
+            decode_path(request.path)
+    except EmptySegmentError:
+        return redirect_without_empty_segments(request)
+    except BadRequest as error:
+        return error_page(error.status, error.message)
+    return Response(204, Headers([("allow", ", ".join(ALLOWED))]))
+
+
+def redirect_without_empty_segments(request: Request) -> Response:
+    """``//a///b`` is ``/a/b``, and has that one URL (RFC 9110 section 15.4.2)."""
+    return redirect(location_without_empty_segments(request.target))
+
+
+def redirect(location: str) -> Response:
+    """For good, to `location`."""
+    return Response(301, Headers([("location", location), ("content-length", "0")]))
 
 
 def disposition_of(name: str) -> str:
@@ -108,9 +122,8 @@ class _Files:
     # No checkpoint on the way to a file, although the style of Trio asks for one: the protocol has one in
     # every response it writes, and a second would cost a tenth of the request.
     async def __call__(self, request: Request) -> Response:
-        refusal = refusal_of_method(request.method)
-        if refusal is not None:
-            return error_page(refusal)
+        if request.method not in GIVEN_OUT:
+            return answer_without_file(request)
         try:
             names = decode_path(request.path)
             if self._is_hidden(names):
@@ -118,6 +131,8 @@ class _Files:
             if request.path.endswith("/"):
                 return await self._answer_folder(request, names)
             return await self._answer_name(request, names)
+        except EmptySegmentError:
+            return redirect_without_empty_segments(request)
         except HttpError as error:
             return error_page(error.status, error.message)
         except PathError as error:
@@ -131,8 +146,7 @@ class _Files:
             if request.query == "download" and response.status in (200, 206):
                 response.headers.add("content-disposition", disposition_of(names[-1]))
             return response
-        location = location_with_slash(names[-1], request.query)
-        return Response(301, Headers([("location", location), ("content-length", "0")]))
+        return redirect(location_with_slash(names[-1], request.query))
 
     async def _answer_folder(self, request: Request, names: tuple[str, ...]) -> Response:
         """Answer a path with a slash at its end: the first index file there is, else the listing."""
@@ -171,7 +185,7 @@ def files(
     immutable: bool = False,
     wall_clock: Callable[[], float] = time.time,
 ) -> Handler:
-    """A handler that serves the folder `root` to GET and HEAD.
+    """A handler that serves the folder `root` to GET and HEAD, and to OPTIONS says so.
 
     A query of just ``?download`` makes a browser save the file rather than show it.
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from typing import final
 
 from ktrio.handlers._errors import error_page
-from ktrio.handlers.files import location_with_slash
+from ktrio.handlers._locations import location_with_slash
 from ktrio.http.errors import BadRequest
 from ktrio.http.messages import Handler, Request, Response
-from ktrio.http.target import decode_path
+from ktrio.http.target import decode_path, leading_names
 
 __all__ = ["mount"]
 
@@ -27,10 +27,10 @@ class _Mounts:
 
     # No checkpoint of its own: it hands the request on.
     async def __call__(self, request: Request) -> Response:
-        if request.path == "*":  # OPTIONS about the server as a whole, which is none of theirs (RFC 9112 section 3.2.4)
-            return error_page(404)
+        if request.path == "*":  # about the server as a whole, which is none of theirs (RFC 9110 section 9.3.7)
+            return Response(204)
         try:
-            names = decode_path(request.path)
+            names = leading_names(request.path)
         except BadRequest as error:
             return error_page(error.status, error.message)
         for length in range(min(self._longest, len(names)), -1, -1):
@@ -42,7 +42,7 @@ class _Mounts:
     async def _hand_on(self, request: Request, handler: Handler, names: tuple[str, ...], length: int) -> Response:
         if length == 0:
             return await handler(request)
-        if length == len(names) and not request.path.endswith("/"):
+        if request.path.count("/") == length:
             # Relative references in what it answers would lead beside the mount.
             return Response.redirect(location_with_slash(names[-1], request.query), status=308)
         return await handler(replace(request, path=path_below(request.path, length)))
@@ -52,12 +52,8 @@ class _Mounts:
 
 
 def path_below(path: str, length: int) -> str:
-    """What is left of `path`, still encoded, behind its first `length` segments; empty ones do not count."""
-    rest = path
-    for _ in range(length):
-        rest = rest.lstrip("/").partition("/")[2]
-        rest = f"/{rest}"
-    return rest
+    """What is left of `path`, still encoded, behind its first `length` segments, none of which is empty."""
+    return "/" + path.split("/", length + 1)[-1] if path.count("/") > length else "/"
 
 
 def mount(handlers: Mapping[str, Handler]) -> Handler:
@@ -67,7 +63,8 @@ def mount(handlers: Mapping[str, Handler]) -> Handler:
       handlers: by path, ``{"/": files("site"), "/api": api, "/api/v2": newer}``. Paths are compared segment by segment,
         decoded. A handler gets `Request.path` without its own path (``/api/users`` as ``/users``), and
         `Request.target` as it was sent. Its own path without a slash behind it is redirected to the one with (308).
-        What begins with no path of them is 404; with a ``"/"`` there is nothing of that kind.
+        What begins with no path of them is 404; with a ``"/"`` there is nothing of that kind. ``//api`` begins with an
+        empty segment and not with ``/api``. ``OPTIONS *`` is answered by 204.
 
     Raises:
       ValueError: no handlers; a path that does not begin with a slash, or cannot be one; the same path twice.

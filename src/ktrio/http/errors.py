@@ -88,6 +88,12 @@ class ExpectationFailed(HttpError):
     status = 417
 
 
+class MisdirectedRequest(HttpError):
+    """421: the request is for a host that this server does not answer for (RFC 9110 section 15.5.20)."""
+
+    status = 421
+
+
 class HeadTooLarge(HttpError):
     """431: the head has more than `Limits.head_bytes` or more than `Limits.fields` fields (RFC 6585 section 5)."""
 

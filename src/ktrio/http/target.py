@@ -65,26 +65,67 @@ def _path_of_absolute(raw: str) -> str:
     return rest if rest.startswith("/") else f"/{rest}"
 
 
+class EmptySegmentError(BadRequest):
+    """The path has an empty segment within it, as ``//a///b/`` has: nothing is called that.
+
+    Who knows better, because to him it is the path without them, redirects there; others answer with a 400.
+    """
+
+
 @lru_cache(maxsize=1024)  # the same paths are asked for again and again
 def decode_path(path: str) -> tuple[str, ...]:
     """The names along `path`, percent-decoded exactly once as UTF-8; ``/`` gives the empty tuple.
 
-    Bytes that are not UTF-8 become surrogate escapes, so that `os.fsencode` gives them back. Empty segments, as in
-    ``//a///b/``, are dropped, as file systems and nginx do; ask ``path.endswith("/")`` about the last.
+    Bytes that are not UTF-8 become surrogate escapes, so that `os.fsencode` gives them back. Ask ``path.endswith("/")``
+    about a slash behind the last.
 
     Raises:
       BadRequest: the path does not begin with a slash, has a broken escape, a dot segment, a NUL, a slash or a
         backslash in a name (raw or encoded).
+      EmptySegmentError: nothing of that, but an empty segment.
     """
+    segments = _decode_segments(path)
+    if "" in segments:
+        raise EmptySegmentError("The path has an empty segment.")
+    return segments
+
+
+@lru_cache(maxsize=1024)
+def leading_names(path: str) -> tuple[str, ...]:
+    """The names along `path` up to the first empty segment, decoded as by `decode_path`.
+
+    Asked by who shares out paths among others, and leaves it to them what an empty segment is.
+
+    Raises:
+      BadRequest: as `decode_path`, but for empty segments.
+    """
+    segments = _decode_segments(path)
+    return segments[: segments.index("")] if "" in segments else segments
+
+
+@lru_cache(maxsize=1024)
+def all_names(path: str) -> tuple[str, ...]:
+    """All names along `path`, decoded as by `decode_path`, as if there were no empty segments.
+
+    Asked by who holds rules against paths: an empty segment must not lead past one.
+
+    Raises:
+      BadRequest: as `decode_path`, but for empty segments.
+    """
+    return tuple(each for each in _decode_segments(path) if each)
+
+
+def _decode_segments(path: str) -> tuple[str, ...]:
+    """The segments of `path`, decoded, those within it that are empty among them."""
     if not path.startswith("/") or not path.isascii():
         raise BadRequest("The path does not begin with a slash, or has characters that must be encoded.")
     if _BROKEN_ESCAPE.search(path):
         raise BadRequest("The path has a broken percent-encoding.")
-    names = tuple(_decode_segment(segment) for segment in path.split("/") if segment)
-    for name in names:
-        if not is_plain_name(name):
+    segments = tuple(_decode_segment(segment) for segment in path[1:].removesuffix("/").split("/"))
+    for each in segments:
+        if each and not is_plain_name(each):
             raise BadRequest("The path has a segment that cannot name a file.")
-    return names
+    return () if path == "/" else segments
 
 
 def _decode_segment(segment: str) -> str:
