@@ -18,6 +18,7 @@ STATUSES = {
     "BodyTooLarge": 413,
     "TargetTooLong": 414,
     "ExpectationFailed": 417,
+    "MisdirectedRequest": 421,
     "HeadTooLarge": 431,
     "InternalError": 500,
     "NotImplementedMethod": 501,
