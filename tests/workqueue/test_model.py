@@ -49,6 +49,7 @@ class Driver:
         # For each waiter at work: what must be over before it may return, and what else before it must.
         self.waiters: dict[object, tuple[set[int], set[int]]] = {}
         self.did = Counter[str]()
+        self.is_first = False  # is this the first operation of a burst?
 
     def discard(self, *_: object) -> None:
         self.discards += 1
@@ -134,11 +135,8 @@ class Driver:
             self.depths[index] -= 1
             item.disabled -= 1
             self.saw(name, work.enable(), not item.disabled)
-        elif name == "capacity" and self.model.capacity <= ITEMS:
-            self.did["raise capacity" if self.model.capacity <= number else "lower capacity"] += 1
-            self.model.capacity = 1 + number
-            self.model.settle()
-            self.supervisor.set_capacity(1 + number)
+        elif name == "capacity":
+            self.set_capacity(1 + number)
         elif name == "max_active":
             self.set_max_active(1 + number)
         elif name == "freeze":
@@ -173,6 +171,15 @@ class Driver:
         elif item.running is None and len(self.model.cpus) == 1:
             expected = self.model.queue(index, 0, start_parked=True)
             self.saw("queue parked", self.wq.queue_work(self.works[index], parked=True), expected)
+
+    def set_capacity(self, number: int) -> None:
+        # Who was let back by what came before in this burst has his place already: lowering it there is too late.
+        if self.model.capacity > ITEMS or (number < self.model.capacity and not self.is_first):
+            return
+        self.did["raise capacity" if self.model.capacity < number else "lower capacity"] += 1
+        self.model.capacity = number
+        self.model.settle()
+        self.supervisor.set_capacity(number)
 
     def set_max_active(self, number: int) -> None:
         if self.model.is_ordered:
@@ -307,7 +314,8 @@ async def live(kind: str, capacity: int, program: Program) -> Counter[str]:
         model = Model(kind.removesuffix("-instrument"), cpus, capacity, max_active, milliseconds)
         driver = Driver(model, supervisor, wq, scripts, nursery)
         for pause, burst in program["bursts"]:
-            for operation in burst:
+            for number, operation in enumerate(burst):
+                driver.is_first = number == 0
                 driver.do(operation)
                 driver.compare()
             await driver.rest()
