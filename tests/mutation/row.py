@@ -33,7 +33,8 @@ class Row:
     name: for the command line and the table.
     mistake: what is wrong then, in a line.
     edits: nothing: the mistake cannot be made here, `why_not` says why.
-    tests: where it is expected to be noticed; all tests of the workqueue if they do not.
+    tests: where it is expected to be noticed; all tests of its area if they do not.
+    area: what it is in, a key of `tests.mutation.__main__.STAGES`.
     """
 
     name: str
@@ -41,3 +42,4 @@ class Row:
     edits: tuple[Edit, ...] = ()
     why_not: str = ""
     tests: tuple[str, ...] = ()
+    area: str = "workqueue"

@@ -7,6 +7,7 @@ An `Edit` follows the source: when that changes, the row that has become stale s
 
 from __future__ import annotations
 
+from tests.mutation import http_rows
 from tests.mutation.row import Edit, Row
 
 W = "workqueue/"
@@ -591,4 +592,6 @@ TABLES: dict[str, tuple[Row, ...]] = {
     "Of what is ours": OURS,
     "Of waiting, limits and watching": WAITS,
     "Of the flags": FLAGS,
+    "Of HTTP's resources": http_rows.RESOURCES,
+    "Of HTTP's messages": http_rows.MESSAGES,
 }
