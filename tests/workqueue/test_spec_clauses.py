@@ -8,13 +8,14 @@ from types import FrameType
 
 import pytest
 import trio
-from trio.testing import assert_checkpoints, wait_all_tasks_blocked
+from trio.testing import MockClock, assert_checkpoints, wait_all_tasks_blocked
 
 from ktrio.workqueue import (
     WQ_HIGHPRI,
     WQ_MEM_RECLAIM,
     WQ_UNBOUND,
     DelayedWork,
+    DestroyedError,
     PeriodicWork,
     Rate,
     Supervisor,
@@ -24,7 +25,17 @@ from ktrio.workqueue import (
     WorkqueueInstrument,
     open_supervisor,
 )
-from tests.workqueue.conftest import KIND_NAMES, KINDS, Errors, Kind, Trace, alloc, assert_at_zero, open_with
+from tests.workqueue.conftest import (
+    KIND_NAMES,
+    KINDS,
+    Errors,
+    Kind,
+    Trace,
+    alloc,
+    assert_at_zero,
+    open_with,
+    run_bounded,
+)
 
 over_kinds = pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
 
@@ -318,3 +329,70 @@ async def test_a_stall_is_noticed_after_one_to_two_times_the_threshold(
             (record,) = caplog.records
             assert "'stuck'" in record.getMessage()
             trace.open(f"holder{begins}", f"waits{begins}")
+
+
+async def test_a_caller_of_run_is_told_that_the_supervisor_was_cancelled(trace: Trace) -> None:
+    """W112: by a DestroyedError, whether its item was running or pending."""
+    caught: list[str] = []
+
+    async def call() -> None:
+        try:
+            await wq.run(trio.sleep_forever)
+        except DestroyedError as error:
+            caught.append(str(error))
+
+    async with trio.open_nursery() as nursery:
+        with trio.CancelScope() as scope:
+            async with open_supervisor() as supervisor:
+                wq = alloc(supervisor, max_active=1)
+                nursery.start_soon(call)
+                nursery.start_soon(call)
+                await wait_all_tasks_blocked()
+                assert (wq.statistics().running, wq.statistics().pending) == (1, 1)
+                scope.cancel()
+    assert len(caught) == 2
+    assert all("sleep_forever" in text for text in caught)
+
+
+async def test_all_who_wait_when_a_run_ends_are_told_the_same_error() -> None:
+    """W114: the same object."""
+    caught: list[ValueError] = []
+
+    async def fail() -> None:
+        await trio.sleep(1)
+        raise ValueError
+
+    work = Work(fail)
+
+    async def wait() -> None:
+        try:
+            await work.result()
+        except ValueError as error:
+            caught.append(error)
+
+    async with open_supervisor() as supervisor:
+        alloc(supervisor).queue_work(work)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            nursery.start_soon(wait)
+    assert caught[0] is caught[1]
+
+
+@over_kinds
+def test_a_plain_function_that_takes_longer_than_its_timeout_is_not_cut_short(kind: Kind) -> None:
+    """W120: it comes to its end, and its value is its value."""
+    clock = MockClock(autojump_threshold=0)
+
+    def burn() -> str:
+        clock.jump(10)
+        return "done"
+
+    async def main() -> None:
+        async with open_with(kind[1])(cpu_intensive_threshold=0) as supervisor:
+            wq = supervisor.alloc_workqueue("timeouts", kind[0])
+            work = Work(burn, timeout=5)
+            wq.queue_work(work)
+            assert await work.result() == "done"
+            assert wq.statistics().timed_out == 0
+
+    run_bounded(main, clock=clock)
