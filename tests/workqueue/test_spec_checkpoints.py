@@ -1,4 +1,4 @@
-"""W25 as a table: every public async function is a checkpoint, with nothing to wait for too: a turn, and cancellable.
+"""W95 as a table: every public async function is a checkpoint, with nothing to wait for too: a turn, and cancellable.
 
 What it would have accepted is then either done or not, and in the books; nothing is in between.
 """
