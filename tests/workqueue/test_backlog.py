@@ -270,6 +270,53 @@ async def test_an_item_of_another_queue_is_parked_while_it_waits(flags: Flags, t
     assert trace.starts == list("abcd")
 
 
+@pytest.mark.parametrize("wait", ["queue_work_wait", "run"])
+@pytest.mark.parametrize("behind", ["a slot", "a place"])
+async def test_cancelled_on_the_way_back_it_was_queued_and_says_so(
+    flags: Flags, trace: Trace, wait: str, behind: str
+) -> None:
+    """W137, W94: a call that raises Cancelled has done nothing (Trio's rule); the next checkpoint does."""
+    answers: list[object] = []
+
+    async def producer() -> None:
+        if wait == "run":
+            answers.append(await wq.run(len, "late"))
+        else:
+            answers.append(await wq.queue_work_wait(Work(trace.note, "late")))
+        await trio.sleep_forever()
+
+    async with open_supervisor(capacity=2) as supervisor:
+        wq = alloc(supervisor, flags, max_pending=1)
+        producers = supervisor.alloc_workqueue("producers", flags, 1 if behind == "a slot" else 0)
+        trace.queue(wq, "a")
+        await wait_all_tasks_blocked()
+        trace.queue(wq, "b")
+        producers.queue_work(work := Work(producer))
+        await wait_all_tasks_blocked()
+        trace.queue(producers, "taker")  # takes the slot and the place that the producer has parked on
+        await wait_all_tasks_blocked()
+        trace.open("b")
+        if wait == "run" or behind == "a slot":
+            trace.open("a")
+        else:  # room without a place
+            wq.set_max_pending(2)
+            await wait_all_tasks_blocked()
+            assert work.statistics().parked
+        await wait_all_tasks_blocked()
+        if not answers:
+            work.interrupt()
+        await wait_all_tasks_blocked()
+        assert answers == [4 if wait == "run" else True]
+        work.interrupt()
+        assert not await work.cancel_sync()
+        trace.open("a", "taker")
+        await wq.flush()
+        await producers.flush()
+        await assert_at_zero(supervisor, wq, producers)
+    assert ("late" in trace.events) == (wait == "queue_work_wait")
+    assert behind == "a place" or producers.statistics().overshoot == 1
+
+
 async def test_who_waits_learns_that_the_queue_is_drained(flags: Flags, trace: Trace) -> None:
     """W137. The error that `queue_work` raises from now on; invariants 51, 52."""
     async with open_supervisor() as supervisor, trio.open_nursery() as nursery:

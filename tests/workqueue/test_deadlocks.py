@@ -12,7 +12,7 @@ import trio.lowlevel
 from trio.testing import wait_all_tasks_blocked
 
 from ktrio.workqueue import DeadlockError, Supervisor, Work, Workqueue, open_supervisor, parked
-from ktrio.workqueue._waits import NURSERY_END
+from ktrio.workqueue._wait_graph import NURSERY_END
 from tests.workqueue.conftest import KIND_NAMES, KINDS, Kind, assert_at_zero, open_with
 
 pytestmark = pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)

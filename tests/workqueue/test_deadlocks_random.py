@@ -6,6 +6,7 @@ positive. Where items wait only in their own tasks, and without deadlines, it mu
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from unittest.mock import patch
 
 import pytest
@@ -53,7 +54,7 @@ class Program:
 MAX_ACTIVES = (0, 1, 2)
 OWN_STYLES = ("own",)
 STYLES = ("own", "own", "child", "children", "deadline", "cancelled by its item")
-WAYS = ("flush", "cancel_sync", "wq.flush", "wq.drain", "run", "again and flush", "park")
+WAYS = ("flush", "cancel_sync", "wq.flush", "wq.drain", "run", "again and flush", "park", "group", "lane")
 
 
 def programs(styles: tuple[str, ...], max_actives: tuple[int, ...]) -> st.SearchStrategy[Program]:
@@ -112,9 +113,22 @@ class Run:
             return work.flush
         if step.way == "park":
             return self.park
+        if step.way in ("group", "lane"):
+            return partial(self.by_another, step.way, self.wqs[queue], number, step.target)
         if step.way == "run":
             return lambda: self.wqs[queue].run(self.works[number].flush)
         return None if own == queue else self.wqs[queue].flush if step.way == "wq.flush" else self.wqs[queue].drain
+
+    async def by_another(self, way: str, wq: Workqueue, number: int, target: int) -> None:
+        """Wait for an item that waits for `target`; for `number` itself, who calls this, if that is the same."""
+        helper = Work(self.noted, self.works[target].flush)
+        if way == "group":
+            async with wq.open_group() as group:
+                group.queue_work(helper)
+        else:
+            lane = wq.lane(number % 2)
+            lane.queue_work(helper)
+            await lane.flush()
 
     @staticmethod
     async def park() -> None:
@@ -124,21 +138,21 @@ class Run:
         except ParkingError:
             pass  # not the item's own task
 
-    async def in_style(self, style: str, wait: Callable[[], Awaitable[object]]) -> None:
-        async def noted() -> None:
-            try:
-                await wait()
-            except DeadlockError as error:
-                self.raised.append(error)
+    async def noted(self, wait: Callable[[], Awaitable[object]]) -> None:
+        try:
+            await wait()
+        except* DeadlockError as group:
+            self.raised.extend(error for error in group.exceptions if isinstance(error, DeadlockError))
 
+    async def in_style(self, style: str, wait: Callable[[], Awaitable[object]]) -> None:
         if style == "own":
-            await noted()
+            await self.noted(wait)
         elif style == "deadline":
             with trio.move_on_after(50):
-                await noted()
+                await self.noted(wait)
         else:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(noted)
+                nursery.start_soon(self.noted, wait)
                 if style == "children":
                     nursery.start_soon(trio.sleep, 1.5)
                 elif style == "cancelled by its item":

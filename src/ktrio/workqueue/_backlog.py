@@ -21,12 +21,14 @@ from typing import TYPE_CHECKING, final
 import trio
 from trio.lowlevel import Abort, enable_ki_protection
 
+from ktrio.workqueue._awaited import Room, RunEnd
 from ktrio.workqueue._current import enclosing_workers
-from ktrio.workqueue._errors import BacklogFullError, SupervisorClosedError, WorkqueueError
+from ktrio.workqueue._errors import BacklogFullError, DeadlockError, SupervisorClosedError, WorkqueueError
 from ktrio.workqueue._followers import Followers, Watcher
 from ktrio.workqueue._parking import parked_while_waiting
 from ktrio.workqueue._policy import has_room
 from ktrio.workqueue._result import Caller, Outcome
+from ktrio.workqueue._waits import Wait
 
 if TYPE_CHECKING:
     from ktrio.workqueue._lane import Lane, LaneLine
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from ktrio.workqueue._queue import Workqueue
     from ktrio.workqueue._work import Work
 
-__all__ = ["Backlog", "RoomWaiter"]
+__all__ = ["Backlog", "RoomWaiter", "wait_for_run"]
 
 
 @final
@@ -60,6 +62,15 @@ class RoomWaiter:
         """Out of the line: wake him."""
         self.outcome = outcome
         trio.lowlevel.reschedule(self.task)
+
+
+def wait_for_run(work: Work) -> Wait:
+    """The wait of who has called `Workqueue.run`; if it could never end, nothing is left of the item."""
+    try:
+        return Wait("run", RunEnd(work, 1))
+    except DeadlockError:
+        work.cancel()
+        raise
 
 
 @final
@@ -139,15 +150,18 @@ class Backlog:
         try:
             accepted = self.queue_watched(work, watcher, lane=lane)
         except BacklogFullError:
-            return await parked_while_waiting(partial(self._wait, work, watcher, lane))
-        await trio.lowlevel.cancel_shielded_checkpoint()
-        return accepted
+            pass
+        else:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return accepted
+        wait = Wait("queue_work_wait", Room(self._wq))
+        return await parked_while_waiting(partial(self._wait, work, watcher, lane), wait)
 
     async def run_when_room(self, work: Work, caller: Caller, pwq: PoolWorkqueue | None) -> object:
         """`Workqueue.run` on a full queue."""
-        if not await self._wait(work, caller, None, pwq):
+        if not await Wait("run", Room(self._wq)).sleep(partial(self._wait, work, caller, None, pwq)):
             raise SupervisorClosedError(f"{self._wq!r} belongs to a supervisor that is being left")
-        return await caller.wait()
+        return await wait_for_run(work).sleep(caller.wait)
 
     @enable_ki_protection
     async def _wait(
@@ -161,6 +175,7 @@ class Backlog:
             del self._line[waiter]
             return Abort.SUCCEEDED
 
+        waiter.task.custom_sleep_data = waiter  # what `Wait.sleep` asks of everybody
         await trio.lowlevel.wait_task_rescheduled(abort)
         assert waiter.outcome is not None
         return bool(waiter.outcome.unwrap())

@@ -56,8 +56,8 @@ class DeadlockError(WorkqueueError):
     """The caller's fault: this wait could never end.
 
     An item waited for itself (`Work.flush`, `Work.cancel_sync`) or for its own queue (`Workqueue.flush`, `drain`,
-    `destroy`), directly or from a task that it started; or for one that waits for it, over any number of items and
-    queues between. The message names everything on the way. Others that waited go on waiting.
+    `destroy`), directly or from a task that it started; or for one that waits for it, over any number of items, queues,
+    groups and lanes between. The message names everything on the way. Others that waited go on waiting.
     """
 
 

@@ -17,8 +17,10 @@ import trio
 from trio.lowlevel import ParkingLot
 
 from ktrio.workqueue._parking import parked_while_waiting
+from ktrio.workqueue._waits import Wait
 
 if TYPE_CHECKING:
+    from ktrio.workqueue._awaited import Awaited
     from ktrio.workqueue._lane import LaneLine
     from ktrio.workqueue._supervisor import Supervisor
     from ktrio.workqueue._work import Work
@@ -28,6 +30,11 @@ __all__ = ["Followers", "Watcher", "wait_until_over"]
 
 class Watcher(Protocol):
     """One who is told what became of a queueing, by exactly one of the last three, after the books were closed."""
+
+    @property
+    def is_owner(self) -> bool:
+        """Does it withdraw the queueing if it is cancelled itself?"""
+        ...
 
     def accepted(self, work: Work) -> None:
         """The queueing was accepted; it has not begun. (Of those who are there from the beginning.)"""
@@ -74,6 +81,11 @@ class Followers:
         """Will this one be told?"""
         return watcher in self._watchers
 
+    @property
+    def has_owner(self) -> bool:
+        """Does somebody withdraw the queueing if he is cancelled himself?"""
+        return any(watcher.is_owner for watcher in self._watchers)
+
     def leave_lane(self, work: Work) -> None:
         """The queueing goes on by itself: it was moved to a timer."""
         lane, self.lane = self.lane, None
@@ -117,7 +129,7 @@ class Followers:
         return watchers
 
 
-async def wait_until_over(queueings: Sequence[Followers]) -> None:
+async def wait_until_over(queueings: Sequence[Followers], awaited: Awaited) -> None:
     """Wait until each of these has ended or been withdrawn. Always a checkpoint; an item is parked meanwhile."""
     if all(followers.is_over for followers in queueings):
         await trio.lowlevel.checkpoint()
@@ -128,4 +140,4 @@ async def wait_until_over(queueings: Sequence[Followers]) -> None:
             if not followers.is_over:
                 await followers.lot().park()
 
-    await parked_while_waiting(wait)
+    await parked_while_waiting(wait, Wait("flush", awaited))

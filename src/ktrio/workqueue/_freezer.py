@@ -16,9 +16,11 @@ import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
 from ktrio.workqueue._attrs import WQ_FREEZABLE
+from ktrio.workqueue._awaited import Busy
 from ktrio.workqueue._current import enclosing_workers
 from ktrio.workqueue._errors import DeadlockError, SupervisorClosedError
 from ktrio.workqueue._parking import parked_while_waiting
+from ktrio.workqueue._waits import Wait
 
 if TYPE_CHECKING:
     from ktrio.workqueue._pwq import PoolWorkqueue
@@ -57,7 +59,7 @@ class Freezer:
         self._callers += 1
         try:
             if self._is_busy():
-                await parked_while_waiting(self._wait)
+                await parked_while_waiting(self._wait, Wait("freeze", Busy(self._supervisor, self._freezable())))
             else:
                 await trio.lowlevel.cancel_shielded_checkpoint()
             self._stays = self._stays or self.is_frozen

@@ -16,19 +16,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from math import inf
 from typing import TYPE_CHECKING, NoReturn, TypeVar, final, overload
 
 import trio
 from trio.lowlevel import Abort, enable_ki_protection
 
+from ktrio.workqueue._awaited import Members
 from ktrio.workqueue._current import enclosing_workers
 from ktrio.workqueue._errors import DeadlockError, DestroyedError, GroupClosedError
 from ktrio.workqueue._followers import Followers, wait_until_over
 from ktrio.workqueue._parking import parked_while_waiting
 from ktrio.workqueue._protected_block import protected_block
+from ktrio.workqueue._waits import Wait
 from ktrio.workqueue._work import Work
 
 if TYPE_CHECKING:
+    from ktrio.workqueue._awaited import Queueing
     from ktrio.workqueue._queue import Workqueue
     from ktrio.workqueue._supervisor import Supervisor
 
@@ -45,9 +49,12 @@ class WorkGroup:
     Legend: I set once · T only by the task that opened it · S changed only in one synchronous stretch.
     """
 
+    is_owner = True
+
     def __init__(self, wq: Workqueue) -> None:
         self._wq = wq  # I
         self.cancel_scope = trio.CancelScope()  # I: around the block; when it is cancelled, so are the members
+        self.opener = next(enclosing_workers(), None)  # I: whose item the block is in
         self._members: Counter[Work] = Counter()  # S: queueings in flight
         self._in_line: set[trio.CancelScope] = set()  # S: of those who wait for room for a member
         self._errors: list[BaseException] = []  # S: of members
@@ -108,7 +115,7 @@ class WorkGroup:
         for worker in enclosing_workers():
             if worker._followers is not None and worker._followers.has(self):
                 raise DeadlockError(f"{self!r}.flush() was called from inside {worker.work!r}, one of its members")
-        await wait_until_over([followers for work in self._members for followers in self._memberships(work)])
+        await wait_until_over([followers for _, followers in self.memberships()], Members(self))
 
     @enable_ki_protection
     def cancel(self, reason: str | None = None) -> None:
@@ -131,6 +138,16 @@ class WorkGroup:
                 work.cancel()
             if work._worker is not None and work._worker._followers in memberships:
                 work.interrupt(reason)
+
+    def memberships(self) -> list[Queueing]:
+        """Its members, but for those that have ended the supervisor."""
+        return [(work, followers) for work in self._members for followers in self._memberships(work)]
+
+    @property
+    def is_left_to_itself(self) -> bool:
+        """Is there nothing arranged that will cancel it, but what its members and its block may do?"""
+        is_bounded = self.cancel_scope.cancel_called or self.cancel_scope.deadline != inf
+        return not (is_bounded or self._is_cancelled or self._in_line)
 
     def _memberships(self, work: Work) -> list[Followers]:
         run = work._worker._followers if work._worker is not None else None
@@ -181,9 +198,15 @@ class WorkGroup:
         """Wait for the last member, then raise what there is; `errors` is what the block has raised."""
         if errors:
             self.cancel("the block of the group has raised")
+        wait = None
+        try:
+            wait = Wait("leave", Members(self)) if self._is_busy else None
+        except DeadlockError as error:
+            errors.append(error)
+            self.cancel("waiting for its members would never end")
         try:
             if self._is_busy:
-                await parked_while_waiting(self._wait_for_last)
+                await parked_while_waiting(self._wait_for_last, wait)
             else:
                 self._is_closed = True
                 await trio.lowlevel.cancel_shielded_checkpoint()
@@ -212,6 +235,7 @@ class WorkGroup:
             return Abort.FAILED  # as a nursery: the members have to end first
 
         self._leaver = trio.lowlevel.current_task()
+        self._leaver.custom_sleep_data = self  # what `Wait.sleep` asks of everybody
         await trio.lowlevel.wait_task_rescheduled(abort)
         if raise_cancel is not None:
             raise_cancel()

@@ -22,12 +22,14 @@ from typing import TYPE_CHECKING, final
 
 from trio.lowlevel import enable_ki_protection
 
+from ktrio.workqueue._awaited import InLane
 from ktrio.workqueue._current import enclosing_workers
 from ktrio.workqueue._errors import DeadlockError
 from ktrio.workqueue._followers import wait_until_over
 from ktrio.workqueue._work import Pending, Work
 
 if TYPE_CHECKING:
+    from ktrio.workqueue._awaited import Queueing
     from ktrio.workqueue._pwq import PoolWorkqueue
     from ktrio.workqueue._queue import Workqueue
     from ktrio.workqueue._supervisor import Supervisor
@@ -43,6 +45,7 @@ class LaneLine:
     """
 
     __slots__ = ("_key", "_lanes", "head", "waiting")
+    is_owner = False
 
     def __init__(self, lanes: dict[Hashable, LaneLine], key: Hashable) -> None:
         self._lanes = lanes  # I: of the queue; this one is in there as long as it is not empty
@@ -157,7 +160,7 @@ class Lane:
           DeadlockError: called from inside an item of this lane.
         """
         line = self._wq.lanes.get(self.key)
-        queueings = []
+        queueings: list[Queueing] = []
         if line is not None and line.head is not None:
             for worker in enclosing_workers():
                 if worker._followers is not None and worker._followers.lane is line:
@@ -166,9 +169,9 @@ class Lane:
                     )
             head, run = line.head, line.head._worker
             of_head = [head._followers, run._followers if run is not None else None]
-            queueings = [each for each in of_head if each is not None and each.lane is line]
-            queueings += [work.followers() for work in line.waiting if work is not head]
-        await wait_until_over(queueings)
+            queueings = [(head, each) for each in of_head if each is not None and each.lane is line]
+            queueings += [(work, work.followers()) for work in line.waiting if work is not head]
+        await wait_until_over([followers for _, followers in queueings], InLane(self, queueings))
 
     def __repr__(self) -> str:
         return f"<Lane {self.key!r} of {self._wq.name!r} in_flight={self.in_flight}>"

@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, TypeVar, final
 import trio
 from trio.lowlevel import Abort, enable_ki_protection
 
+from ktrio.workqueue._awaited import Return
 from ktrio.workqueue._current import current_work, own_worker
 from ktrio.workqueue._errors import DeadlockError, ParkingError
 from ktrio.workqueue._policy import has_place
@@ -152,18 +153,25 @@ def _force_return(worker: Worker, *, has_slot: bool = False) -> None:
         pwq.overshoot += 1
 
 
-async def _wait_for_return(worker: Worker) -> None:
+async def _wait_for_return(worker: Worker, *, keeps_outcome: bool = False) -> None:
+    """With `keeps_outcome` the caller brings something about that has happened: its cancellation waits for the next."""
     token = worker.pwq.join_line(ReturnToken(worker))
 
-    def abort(_raise_cancel: object) -> Abort:
+    def give_up() -> None:
         worker.pwq.leave_line(token)
         _force_return(worker, has_slot=token.has_slot)  # P4: whoever is cancelled while waiting to come back is back
-        return Abort.SUCCEEDED
+
+    def abort(_raise_cancel: object) -> Abort:
+        give_up()
+        if not keeps_outcome:
+            return Abort.SUCCEEDED
+        trio.lowlevel.reschedule(worker.task)
+        return Abort.FAILED
 
     try:
-        wait = Wait("parked", worker.pwq.wq, token)
+        wait = Wait("parked", Return(worker.pwq.wq, token))
     except DeadlockError:
-        abort(None)
+        give_up()
         raise
     worker.task.custom_sleep_data = token
     await wait.sleep(partial(trio.lowlevel.wait_task_rescheduled, abort))
@@ -187,15 +195,25 @@ def parked(*, insist: bool = False) -> Parking:
     raise ParkingError("parked() was called outside an item: only an item on a workqueue can be parked")
 
 
+@enable_ki_protection
 async def parked_while_waiting(sleep: Callable[[], Awaitable[T]], wait: Wait | None = None) -> T:
     """``await sleep()``, parked if the caller is an item: who waits for others must not hold what they need.
 
-    With `wait` it is in the books as long as it sleeps.
+    With `wait` it is in the books as long as it sleeps. Trio's rule is that a call that raises Cancelled has done
+    nothing. So once it has slept, what it has waited for has come about, and a cancellation on the way back is left to
+    the caller's next checkpoint: it is back at once, as by P4.
     """
     if wait is not None:
         sleep = partial(wait.sleep, sleep)
     worker = own_worker()
     if worker is None or worker.parked:
         return await sleep()
-    async with Parking(worker):
-        return await sleep()
+    _park(worker)
+    try:
+        outcome = await sleep()
+    except BaseException:
+        _force_return(worker)  # P4
+        raise
+    if not _return_nowait(worker):
+        await _wait_for_return(worker, keeps_outcome=True)
+    return outcome

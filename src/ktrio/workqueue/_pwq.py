@@ -92,6 +92,11 @@ class PoolWorkqueue:
         """Accepted, not finished."""
         return self.accepted - self.completed
 
+    @property
+    def pending(self) -> int:
+        """Accepted, not started."""
+        return self.accepted - self.started
+
     def insert(self, work: Work, *, parked: bool) -> None:
         """Take a queueing that the queue has accepted (kernel: ``insert_work``)."""
         self.accepted += 1

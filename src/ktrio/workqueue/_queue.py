@@ -12,6 +12,7 @@ import trio
 from trio.lowlevel import Task, enable_ki_protection
 
 from ktrio.workqueue._attrs import WorkqueueAttrs, WorkqueueFlags, effective_max_active
+from ktrio.workqueue._awaited import InFlight
 from ktrio.workqueue._backlog import Backlog
 from ktrio.workqueue._current import enclosing_workers
 from ktrio.workqueue._delayed import Delayed
@@ -266,7 +267,7 @@ class Workqueue(DirectedQueueing):
         if colour is None:
             await trio.lowlevel.checkpoint()
         else:
-            await parked_while_waiting(colour.lot().park, Wait(what, self, colour))
+            await parked_while_waiting(colour.lot().park, Wait(what, InFlight(self, colour)))
 
     @enable_ki_protection
     async def drain(self) -> None:
@@ -356,7 +357,7 @@ class Workqueue(DirectedQueueing):
     @property
     def pending(self) -> int:
         """Items accepted and not started."""
-        return sum([pwq.in_flight - pwq.started + pwq.completed for pwq in self._pwqs])
+        return sum([pwq.accepted - pwq.started for pwq in self._pwqs])
 
     @property
     def in_flight(self) -> int:

@@ -192,7 +192,7 @@ class Rescuer:
 
     def check_flush_dependency(self, wait: Wait) -> None:
         """An item of this rescuer's queue is about to wait: log it if that is for a queue without (kernel: same)."""
-        wq = wait.wq
+        wq = wait.awaited.wq
         if wq is None or wq.rescuer is not None or wq in self._warned:
             return
         self._warned.add(wq)

@@ -106,6 +106,11 @@ class Caller:
             self._work.cancel()
         return Abort.SUCCEEDED
 
+    @property
+    def is_owner(self) -> bool:
+        """See `Watcher`."""
+        return self._followers is None
+
     def accepted(self, work: Work) -> None:
         """See `Watcher`."""
 
@@ -189,6 +194,8 @@ class Store:
 
     Legend: I set once · S changed only in one synchronous stretch.
     """
+
+    is_owner = False
 
     def __init__(self, queue: str) -> None:
         self._queue = queue  # I

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ktrio.workqueue._backlog import wait_for_run
 from ktrio.workqueue._errors import BacklogFullError, DeadlockError, SupervisorClosedError
 from ktrio.workqueue._parking import parked_while_waiting
 from ktrio.workqueue._result import Caller
-from ktrio.workqueue._waits import Wait
 from ktrio.workqueue._work import Work
 
 if TYPE_CHECKING:
@@ -33,12 +33,7 @@ async def run_item(wq: Workqueue, work: Work, pwq: PoolWorkqueue | None = None) 
         return await parked_while_waiting(partial(wq._backlog.run_when_room, work, caller, pwq))
     if not accepted:
         raise SupervisorClosedError(f"{wq!r} belongs to a supervisor that is being left")
-    try:
-        wait = Wait("run", work, 1)
-    except DeadlockError:
-        work.cancel()
-        raise
-    return await parked_while_waiting(caller.wait, wait)
+    return await parked_while_waiting(caller.wait, wait_for_run(work))
 
 
 async def run_on_each_cpu(wq: Workqueue, make: Callable[[], Work]) -> list[object]:

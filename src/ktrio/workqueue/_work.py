@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Final, Generic, TypeVarTuple, Unpack, cast, ov
 import trio
 from trio.lowlevel import enable_ki_protection
 
+from ktrio.workqueue._awaited import RunEnd
 from ktrio.workqueue._disable import WAITING, deepen, depth_of, refuse_misuse, refuse_too_deep, undo
 from ktrio.workqueue._followers import Followers
 from ktrio.workqueue._parking import parked_while_waiting
@@ -202,7 +203,7 @@ class Work(Generic[T_co]):
         if followers is None:
             await trio.lowlevel.checkpoint()
             return False
-        await parked_while_waiting(followers.lot().park, Wait("flush", self, self._last_run()))
+        await parked_while_waiting(followers.lot().park, Wait("flush", RunEnd(self, self._last_run())))
         return True
 
     @enable_ki_protection
@@ -226,7 +227,7 @@ class Work(Generic[T_co]):
             kept = kept_outcome(self)
             await trio.lowlevel.checkpoint()
             return cast("T_co", kept.unwrap())
-        wait = Wait("result", self, self._last_run())
+        wait = Wait("result", RunEnd(self, self._last_run()))
         caller = Caller(self, followers)
         followers.add(caller)
         return cast("T_co", await parked_while_waiting(caller.wait, wait))
@@ -284,7 +285,7 @@ class Work(Generic[T_co]):
         if interrupt:
             self.interrupt(what)
         worker = self._worker
-        wait = Wait(what, self, self._runs) if worker is not None else None
+        wait = Wait(what, RunEnd(self, self._runs)) if worker is not None else None
         self._disabled += WAITING
         try:
             was_pending = self.cancel()
