@@ -28,14 +28,17 @@ _CODINGS: Final = [b"gzip, br;q=0.5, *;q=0", b"identity;q=0, *", b"x-gzip;q=1.00
 
 SEEDS: Final[dict[str, list[bytes]]] = {
     "target": [*_PATHS, b"*", b"http://x:80/a?b", b"//x/", b"/a%20b?c=%"],
-    "ranges": [b"\x01\x00bytes=" + value for value in [*_RANGES, b"0-0,2-3", b"-5,0-", b"5-, 1-2 ,"]],
+    "ranges": [
+        b"\x01\x00bytes=" + value
+        for value in [*_RANGES, b"0-0,2-3", b"-5,0-", b"5-, 1-2 ,", b"0-100,5-6", b"5-6,0-100"]
+    ],
     "conditional": [
         *(bytes([tag, which]) + value for tag in range(5) for which in range(2) for value in _TAGS),
         *(bytes([1, which]) + value for which in range(2, 5) for value in [*_DATES, *_TAGS]),
         b'\x01\x00"a"\n\x02Sun, 06 Nov 1994 08:49:37 GMT',
     ],
     "negotiation": _CODINGS,
-    "head": _ATTACKS,
+    "head": [*_ATTACKS, b"GET / HTTP/1.1\r\nHost: x\r\nA: \xa0b\x85\r\nB:\t\xa0\t\r\n\r\n"],
     "chunks": [data.partition(b"\r\n\r\n")[2] for data in _ATTACKS if b"ransfer-Encoding: chunked\r\n\r\n" in data],
     "connection": _ATTACKS,
     "files": [

@@ -64,20 +64,25 @@ def run(handler, data: bytes, step: int) -> bytes:
         return trio.run(converse, handler, data, step, clock=MockClock())
 
 
-def check_answers(received: bytes, methods: list[str]) -> int:
-    """Read all answers with h11's client; how many there are. `methods`: of the requests they answer, as far known."""
-    count = 0
+def read_answers(received: bytes, methods: list[str]) -> list[h11.Response]:
+    """All answers, read with h11's client. `methods`: of the requests they answer, as far as known."""
+    answers: list[h11.Response] = []
     while received:
-        method = methods[count] if count < len(methods) else "GET"
+        method = methods[len(answers)] if len(answers) < len(methods) else "GET"
         client = h11.Connection(h11.CLIENT)
         client.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
         client.send(h11.EndOfMessage())
         client.receive_data(received)
         while not isinstance(event := client.next_event(), h11.EndOfMessage):
             assert event is not h11.NEED_DATA, f"an answer is not whole: {received[:200]!r}"
+            if isinstance(event, h11.Response):
+                answers.append(event)
         received = client.trailing_data[0]
-        count += 1
-    return count
+    return answers
+
+
+def closes(answer: h11.Response) -> bool:
+    return (b"connection", b"close") in list(answer.headers)
 
 
 def fuzz_connection(data: bytes) -> None:
@@ -106,7 +111,10 @@ def check_connection(data: bytes, step: int, expected: list[Read]) -> list[tuple
     begun = expected[len(taken) - 1].end if taken else 0
     rest = data[begun:].removeprefix(b"\r\n")
     methods.append("HEAD" if rest.startswith(b"HEAD ") else "GET")
-    assert len(taken) <= check_answers(received, methods) <= len(taken) + 1
+    answers = read_answers(received, methods)
+    assert len(taken) <= len(answers) <= len(taken) + 1
+    if len(taken) < len(expected):
+        assert closes(answers[-1]), "a request was lost, and no answer says that the connection ends"
     return taken
 
 
@@ -132,8 +140,7 @@ def fuzz_files(data: bytes) -> None:
     request = b"\r\n".join([b"GET " + target + b" HTTP/1.1", b"Host: x", *fields, b"", b""])
     received = run(files(planted()), request, len(request))
     assert b"SECRET" not in received
-    expected = list(read_requests(request))
-    check_answers(received, [read.method.decode() for read in expected])
+    read_answers(received, [read.method.decode() for read in read_requests(request)])
 
 
 WHOLE = {"connection": fuzz_connection, "files": fuzz_files}

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final, Protocol
 
-from tests.hostile import chunks, framing, lines, paths, test_floods
+from tests.hostile import changing, chunks, framing, lines, paths, test_floods
 from tests.hostile.attack import Told
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "spec" / "hostile-input.md"
@@ -43,6 +43,12 @@ TOLD: Final = (
         "Eight at once. The peak of memory is measured. Behind an answer that closes, 4 MiB are read, or 1 s long.",
         "test_floods",
     ),
+)
+
+
+CHANGING: Final = (
+    "Never another file's bytes. The same changes are made before every call of the system with which an answer is put"
+    " together: between open, stat and the reads; of parts, siblings, what is compressed on the way, index and listing."
 )
 
 
@@ -92,4 +98,9 @@ def render() -> str:
     parts += table("Ranges", "Of a file of 100 000 bytes; the answer is never longer than it and its framing.", ranges)
     for title, about, module in TOLD:
         parts += table(title, about, rows_told_by(module))
+    changes = [
+        Told(f"to {change.__name__.replace('_', ' ')}", "RFC 9112 section 8", outcome)
+        for change, outcome in changing.OUTCOMES.items()
+    ]
+    parts += table("What a file may do while it is downloaded", CHANGING, changes)
     return "\n".join(parts)
