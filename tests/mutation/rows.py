@@ -499,15 +499,21 @@ FLAGS = (
         (
             Edit(
                 f"{W}_rescue.py",
-                "            worker.cpu_intensive = True\n",
-                "            worker.counted = True\n            pool.nr_running += 1\n",
+                "                worker.cpu_intensive = True\n",
+                "                worker.counted = True\n                pool.nr_running += 1\n",
             ),
         ),
     ),
     Row(
         "mayday-in-spite-of-progress",
         "a pwq calls for its rescuer though its items begin",
-        (Edit(f"{W}_rescue.py", "        if pwq.started != before:\n", "        if False:\n"),),
+        (
+            Edit(
+                f"{W}_rescue.py",
+                "        if began != began_before or first_before not in (None, first):\n",
+                "        if False:\n",
+            ),
+        ),
     ),
     Row(
         "mayday-for-ever",

@@ -48,6 +48,11 @@ class Queues:
         return next(pool for pool in pools if pool.cpu == cpu and pool.bound == (not self.kind[0]))
 
     @property
+    def capacity(self) -> int:
+        """Of the first pool, with what rescuers have brought."""
+        return self.safe.pwqs[0].pool.capacity
+
+    @property
     def counts(self) -> tuple[int, int]:
         """Calls and rescued items."""
         books = self.safe.statistics()
@@ -301,6 +306,132 @@ async def test_an_item_parked_in_the_rescuer_lends_its_place(kind: Kind, trace: 
         await wait_all_tasks_blocked()
         assert (trace.starts[-1], queues.pool().occupied) == ("c", 1), "the rescuer has taken its place away"
         trace.open("c", "d")
+        await queues.other.flush()
+        await queues.assert_at_zero()
+
+
+@over_kinds
+async def test_who_wants_to_come_back_to_a_full_pool_is_rescued(kind: Kind, trace: Trace) -> None:
+    """W152, W154: it is given the rescuer's place, for as long as its run lasts and no longer."""
+    async with open_with(kind[1])(capacity=2) as supervisor:
+        queues = Queues(supervisor, kind)
+        queues.safe.queue_work(trace.parker("x"))
+        await wait_all_tasks_blocked()
+        trace.queue(queues.other, "a b c")
+        await wait_all_tasks_blocked()
+        trace.open("x")
+        began = trio.current_time()
+        await trio.sleep_until(began + 0.009)
+        assert "x returns" not in trace.events
+        await trio.sleep_until(began + SOON)
+        assert trace.events[-1] == "x returns"
+        assert queues.counts == (1, 1)
+        assert (queues.pool().occupied, queues.capacity) == (3, 3)
+        await trio.sleep(1)
+        assert trace.starts == ["x", "a", "b"], "c has no rescuer"
+        trace.queue(queues.safe, "y")
+        await trio.sleep(1)
+        assert "y" not in trace.starts, "there is one rescuer, and its place is taken"
+        trace.open("x back")
+        await trio.sleep(SOON)
+        assert trace.events[-2:] == ["x ends", "y starts"]
+        assert queues.counts[1] == 2
+        trace.open(*"abcy")
+        await queues.safe.flush()
+        await queues.other.flush()
+        await queues.assert_at_zero()
+        assert queues.capacity == 2
+        assert queues.safe.statistics().overshoot == 0
+
+
+@over_kinds
+async def test_an_item_that_waits_for_another_gets_its_result_through_a_full_pool(kind: Kind, trace: Trace) -> None:
+    """W152: the wait has parked it, and what has its place waits for it in turn."""
+    async with open_with(kind[1])(capacity=1) as supervisor:
+        queues = Queues(supervisor, kind)
+        second = supervisor.alloc_workqueue("second", queues.safe.flags)
+        done = trio.Event()
+
+        async def ask() -> None:
+            trace.note(str(await second.run(len, "abc")))
+            done.set()
+
+        queues.safe.queue_work(Work(ask))
+        queues.other.queue_work(Work(done.wait))
+        await queues.safe.flush()
+        assert trace.events == ["3"]
+        await queues.other.flush()
+        await queues.assert_at_zero()
+
+
+@over_kinds
+async def test_one_that_has_lent_the_rescuers_place_takes_it_back(kind: Kind, trace: Trace) -> None:
+    """W154: else the rescuer would wait for an item that waits for a rescuer."""
+    async with open_with(kind[1])(capacity=1) as supervisor:
+        queues = Queues(supervisor, kind)
+        for how in ("begun by the rescuer", "brought back by it"):
+            first = trace.queue(queues.other, "a")["a"] if how == "begun by the rescuer" else None
+            await wait_all_tasks_blocked()
+            queues.safe.queue_work(trace.parker("x"))
+            await trio.sleep(SOON)
+            assert trace.events[-1] == "x parks"
+            trace.queue(queues.other, "b")
+            await wait_all_tasks_blocked()
+            assert trace.starts[-1] == "b", "lent, or free"
+            trace.open("x")
+            await trio.sleep(0.1 + SOON)  # there may have been a mayday just now, for its start
+            assert trace.events[-1] == "x returns"
+            if first is not None:
+                assert queues.safe.statistics().overshoot == 1
+                assert queues.pool().occupied == 3
+            trace.open("x back", "a", "b")
+            await queues.safe.flush()
+            await queues.other.flush()
+            await queues.assert_at_zero()
+            assert queues.capacity == 1
+            for gate in ("x", "x back", "a", "b"):
+                trace.shut(gate)
+        trace.open(*"ab")
+
+
+@over_kinds
+@pytest.mark.parametrize("end", ["raise", "interrupt", "cancel"])
+async def test_a_place_lent_to_one_that_comes_back_is_taken_away_however_it_ends(kind: Kind, end: str) -> None:
+    """W154, and the rescuer goes on."""
+    errors = Errors()
+    async with open_with(kind[1])(capacity=1) as supervisor:
+        queues = Queues(supervisor, kind, on_error=errors)
+        gates = [trio.Event() for _ in range(3)]
+        ran: list[str] = []
+
+        async def park_and_fail() -> None:
+            async with parked():
+                await gates[0].wait()
+            ran.append("back")
+            await gates[1].wait()
+            raise KeyError("on purpose")
+
+        work = Work(park_and_fail)
+        queues.safe.queue_work(work)
+        await wait_all_tasks_blocked()
+        queues.other.queue_work(Work(gates[2].wait))
+        await wait_all_tasks_blocked()
+        gates[0].set()
+        await trio.sleep(SOON)
+        assert (ran, queues.capacity) == (["back"], 2)
+        if end == "raise":
+            gates[1].set()
+        elif end == "interrupt":
+            work.interrupt()
+        else:
+            await work.cancel_sync(interrupt=True)
+        await wait_all_tasks_blocked()
+        assert queues.capacity == 1
+        assert len(errors.seen) == (end == "raise")
+        queues.safe.queue_work(Work(ran.append, "next"))
+        await trio.sleep(SOON)
+        assert ran == ["back", "next"]
+        gates[2].set()
         await queues.other.flush()
         await queues.assert_at_zero()
 

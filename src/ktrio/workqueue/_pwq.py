@@ -264,6 +264,8 @@ class PoolWorkqueue:
             token.has_slot = True
             self.pool.worklist.append(token)
             self.pool.returners += 1
+            if self.pool.mayday is not None:
+                self.pool.mayday.look()
         else:
             if self.keeps_slot:  # frozen: first in line, it will have its slot again before anybody
                 self.nr_active -= 1

@@ -129,7 +129,7 @@ class WorkqueueStatistics:
     mayday: int
     """Calls for its rescuer, ever; always 0 without `WQ_MEM_RECLAIM`."""
     rescued: int
-    """Runs begun by its rescuer, ever; always 0 without `WQ_MEM_RECLAIM`."""
+    """Runs begun by its rescuer, or brought back from parking, ever; always 0 without `WQ_MEM_RECLAIM`."""
     overshoot: int
     """How often a parked item came back beyond a limit because an exception was in flight."""
     chained_refused: int
