@@ -31,7 +31,7 @@ KERNEL = (
         "a worker of a bound pool that falls asleep wakes nobody",
         (
             Edit(
-                f"{W}_pool.py",
+                f"{W}_concurrency.py",
                 "            worker.pwq.cm_wakeups += has_place(self.occupied, self.capacity)\n            self.kick()\n",
                 "            worker.pwq.cm_wakeups += has_place(self.occupied, self.capacity)\n",
             ),
@@ -273,7 +273,7 @@ PROTOTYPE = (
         "a sleep under a scope that is cancelled already counts as one, and the next item starts",
         (
             Edit(
-                f"{W}_pool.py",
+                f"{W}_concurrency.py",
                 '        self.doubts += trio.current_effective_deadline() == float("-inf")\n',
                 "",
             ),
@@ -463,6 +463,52 @@ WAITS = (
         (Edit(f"{W}_instruments.py", "                self.remove(instrument)\n", "                pass\n"),),
         tests=("tests/workqueue/test_instruments.py",),
     ),
+    Row(
+        "one-member-is-enough",
+        "a wait for a group is stuck if one member is, though another may raise and so cancel it",
+        (
+            Edit(
+                f"{W}_wait_graph.py",
+                "return bool(needs) and all(any(reason",
+                "return bool(needs) and any(any(reason",
+            ),
+        ),
+        tests=("tests/workqueue/test_deadlocks_of_many.py",),
+    ),
+    Row(
+        "room-of-what-may-be-withdrawn",
+        "a wait for room is stuck though a caller will withdraw what is pending",
+        (Edit(f"{W}_awaited.py", " or any(map(_may_be_withdrawn, in_line))", ""),),
+        tests=("tests/workqueue/test_deadlocks_of_many.py",),
+    ),
+    Row(
+        "block-does-not-count",
+        "a wait for a group is stuck though its block goes on",
+        (Edit(f"{W}_awaited.py", "return members if opener is waiter else", "return members if True else"),),
+        tests=("tests/workqueue/test_deadlocks_of_many.py",),
+    ),
+    Row(
+        "way-back-is-cancelled",
+        "who is cancelled on the way back from what has come about is Cancelled",
+        (Edit(f"{W}_parking.py", "        if not keeps_outcome:\n", "        if True:\n"),),
+        tests=("tests/workqueue/test_backlog.py",),
+    ),
+    Row(
+        "retry-from-outside",
+        "on_error is outside the item that has raised",
+        (Edit(f"{W}_worker.py", "        self.work = work  # so `enclosing_workers` finds it\n", ""),),
+        tests=("tests/workqueue/test_errors.py", "tests/workqueue/test_backlog.py"),
+    ),
+    Row(
+        "lent-place-stays",
+        "the place that a rescuer lends to one who comes back is never taken away",
+        (
+            Edit(
+                f"{W}_rescue.py", "        self._pool.capacity -= 1\n        self.over.set()", "        self.over.set()"
+            ),
+        ),
+        tests=("tests/workqueue/test_rescuer.py",),
+    ),
 )
 
 FLAGS = (
@@ -471,7 +517,7 @@ FLAGS = (
         "the place that a rescuer has brought stays with the pool",
         (
             Edit(
-                f"{W}_pool.py",
+                f"{W}_concurrency.py",
                 "        if worker.is_rescuer:\n            self.capacity -= 1\n",
                 "        if worker.is_rescuer:\n            pass\n",
             ),
@@ -569,7 +615,7 @@ FLAGS = (
         "a CPU-intensive item that falls asleep wakes nobody for those behind it",
         (
             Edit(
-                f"{W}_pool.py",
+                f"{W}_concurrency.py",
                 "            if self.worklist:  # a CPU-intensive",
                 "            if False:  # a CPU-intensive",
             ),

@@ -288,7 +288,12 @@ async def test_room_that_will_come_about_is_not_stuck(kind: Kind, way: str) -> N
                 await trio.sleep(5)
                 group.cancel()
 
-        first = Work(wait_for_room, scene, "queue_work_wait", ran)
+        async def want_room() -> None:
+            await trio.sleep(1)
+            await wait_for_room(scene, "queue_work_wait", ran)
+
+        first = Work(want_room)
+        scene.one.queue_work(first)
         if way == "second slot":
             scene.two.queue_work(Work(trio.sleep, 5))
             await wait_all_tasks_blocked()
@@ -300,7 +305,8 @@ async def test_room_that_will_come_about_is_not_stuck(kind: Kind, way: str) -> N
             await wait_all_tasks_blocked()
         else:
             scene.two.queue_work(Work(ran.append, "in line"))
-        scene.one.queue_work(first)
+        await trio.sleep(2)
+        assert first.is_running or way == "own task", "it waits"
         await scene.at_zero()
         assert scene.caught == {}
         assert ran[-1] == "late"

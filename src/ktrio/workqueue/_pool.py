@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, final
 import trio
 from trio.lowlevel import ParkingLot, enable_ki_protection
 
+from ktrio.workqueue._concurrency import ConcurrencyManagement
 from ktrio.workqueue._idling import WOKEN
 from ktrio.workqueue._line import Line
 from ktrio.workqueue._parking import ReturnToken
@@ -49,7 +50,7 @@ __all__ = ["Pool"]
 
 
 @final
-class Pool:
+class Pool(ConcurrencyManagement):
     """The workers of one simulated CPU.
 
     Legend: I set once · T only by the pool's own task · S changed only in one synchronous stretch.
@@ -255,75 +256,6 @@ class Pool:
             worker.assigned = None
         elif work in self._early:  # else the pool is ending, and it never got a worker
             self._early.remove(work)
-
-    # -- concurrency management, if the pool is bound: who counts, and who of those is awake
-
-    def count_in(self, worker: Worker, work: Work) -> None:
-        """It is about to run an item, and counts (kernel: it clears ``WORKER_PREP``) unless that is CPU-intensive."""
-        if not worker.counted:
-            worker.counted = True
-            self.nr_running += 1
-        if work._pwq is not None and work._pwq.is_cpu_intensive:
-            self.set_cpu_intensive(worker)
-
-    def count_out(self, worker: Worker) -> None:
-        """It runs nothing any more."""
-        if worker.counted:
-            worker.counted = False
-            self.nr_running -= not worker.asleep
-        worker.asleep = False
-
-    def fell_asleep(self, worker: Worker) -> None:
-        """Its item has blocked; told by the sensor. The next may start (kernel: ``wq_worker_sleeping``)."""
-        worker.asleep = True
-        if not worker.counted:
-            if self.worklist:  # a CPU-intensive one holds up nobody, but there may have been nobody to wake so far
-                self.kick()
-            return
-        self.nr_running -= 1
-        if not self.worklist:
-            return
-        # Under a cancelled scope it may not sleep but be back in the next turn.
-        self.doubts += trio.current_effective_deadline() == float("-inf")
-        if need_more_worker(len(self.worklist), self.nr_running):
-            worker.pwq.cm_wakeups += has_place(self.occupied, self.capacity)
-            self.kick()
-
-    def woke_up(self, worker: Worker) -> None:
-        """Its item runs again; told by the sensor (kernel: ``wq_worker_running``)."""
-        worker.asleep = False
-        if worker.counted:
-            self.nr_running += 1
-
-    def set_cpu_intensive(self, worker: Worker) -> None:
-        """Its run does not count, or not any more (kernel: it sets ``WORKER_CPU_INTENSIVE``)."""
-        worker.cpu_intensive = True
-        if worker.counted:
-            worker.counted = False
-            self.nr_running -= not worker.asleep
-
-    def count_again(self, worker: Worker) -> None:
-        """A run that did not count has ended, awake as every run; a rescuer takes its place away with it."""
-        worker.cpu_intensive = False
-        if worker.is_rescuer:
-            self.capacity -= 1
-        else:
-            worker.counted = True
-            self.nr_running += 1
-
-    async def settle_doubts(self) -> None:
-        """It is open whether somebody sleeps: let those who only seemed to have their turn before a worker asks.
-
-        Meanwhile that is still on its way.
-        """
-        while self.doubts_settled < self.doubts:
-            doubts = self.doubts
-            self.starting += 1
-            # Twice: the doubt may be of this very turn, and in the next one Trio shuffles who comes first.
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            await trio.lowlevel.cancel_shielded_checkpoint()
-            self.starting -= 1
-            self.doubts_settled = max(self.doubts_settled, doubts)
 
     # -- workers
 
