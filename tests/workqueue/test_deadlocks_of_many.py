@@ -7,7 +7,16 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from ktrio.workqueue import WQ_FREEZABLE, WQ_UNBOUND, DeadlockError, Supervisor, Work, WorkGroup, Workqueue
+from ktrio.workqueue import (
+    WQ_FREEZABLE,
+    WQ_UNBOUND,
+    DeadlockError,
+    Supervisor,
+    Work,
+    WorkGroup,
+    Workqueue,
+    current_work,
+)
 from tests.workqueue.conftest import KIND_NAMES, KINDS, Errors, Kind, Trace, assert_at_zero, open_with
 
 pytestmark = pytest.mark.parametrize("kind", KINDS, ids=KIND_NAMES)
@@ -117,6 +126,63 @@ async def test_a_group_that_something_arranged_will_end_is_not_stuck(kind: Kind,
         await scene.at_zero()
         assert scene.caught == {}
         assert len(errors.seen) == (way == "timeout of a member")
+
+
+@pytest.mark.parametrize("is_bounded", [True, False])
+@pytest.mark.parametrize("way", ["run", "group", "around a group"])
+async def test_what_a_caller_will_end_in_time_is_not_stuck(kind: Kind, way: str, is_bounded: bool) -> None:
+    """W104: a caller of `run`, or a group, interrupts its items when its time is over. The twin has no end."""
+    async with open_with(kind[1])() as supervisor:
+        scene = Scene(supervisor, kind)
+        bounded: list[Work] = []
+
+        async def wait_for_first() -> None:
+            work = current_work()
+            assert work is not None
+            bounded.append(work)
+            await scene.flush("bounded", first)
+
+        async def wait_for_bounded() -> None:
+            await trio.sleep(1)
+            await scene.flush("first", bounded[0])
+
+        first = Work(wait_for_bounded)
+        scene.one.queue_work(first)
+        with trio.CancelScope() as scope:
+            if is_bounded and way != "group":
+                scope.deadline = trio.current_time() + 5
+            if way == "run":
+                await scene.two.run(wait_for_first)
+            else:
+                async with scene.two.open_group() as group:
+                    if is_bounded and way == "group":
+                        group.cancel_scope.deadline = trio.current_time() + 5
+                    group.queue_work(Work(wait_for_first))
+        await scene.at_zero()
+        assert list(scene.caught) == ([] if is_bounded else ["first"])
+
+
+@pytest.mark.parametrize("is_bounded", [True, False])
+async def test_what_is_pending_and_will_be_withdrawn_in_time_is_not_stuck(kind: Kind, is_bounded: bool) -> None:
+    """W104. The slot that it waits for is held by who waits, over another, for it."""
+    async with open_with(kind[1])() as supervisor:
+        scene = Scene(supervisor, kind, max_active=1)
+        pending = Work(int)
+
+        async def wait_for_pending() -> None:
+            await trio.sleep(1)
+            await scene.flush("first", pending)
+
+        first = Work(wait_for_pending)
+        scene.one.queue_work(first)
+        scene.two.queue_work(Work(scene.in_child, "holder", first))
+        await wait_all_tasks_blocked()
+        async with scene.two.open_group() as group:
+            if is_bounded:
+                group.cancel_scope.deadline = trio.current_time() + 5
+            group.queue_work(pending)
+        await scene.at_zero()
+        assert list(scene.caught) == ([] if is_bounded else ["first"])
 
 
 async def test_the_leaver_that_comes_last_raises_and_its_members_are_cancelled(kind: Kind) -> None:

@@ -222,6 +222,8 @@ def _reasons_of_item(work: Work, number: int) -> Iterator[Reason]:
         if number - work._runs in (0, 1):
             yield frozenset({worker})
     elif pwq is not None and number == work._runs + 1:
+        if work._followers is not None and work._followers.has_deadline(pwq.pool.deadline):
+            return  # it will be withdrawn
         line = work._followers.lane if work._followers is not None else None
         if line is None or line.head is None or line.head is work:
             yield from _reasons_of_line(work, pwq)

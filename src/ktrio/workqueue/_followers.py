@@ -11,6 +11,7 @@ has followers of its own. There are two kinds:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import TYPE_CHECKING, Protocol, final
 
 import trio
@@ -33,7 +34,12 @@ class Watcher(Protocol):
 
     @property
     def is_owner(self) -> bool:
-        """Does it withdraw the queueing if it is cancelled itself?"""
+        """Does it withdraw the queueing, or interrupt the run, if it is cancelled itself?"""
+        ...
+
+    @property
+    def owner_deadline(self) -> float:
+        """When it certainly is, if it is an owner; infinite: nobody knows."""
         ...
 
     def accepted(self, work: Work) -> None:
@@ -85,6 +91,10 @@ class Followers:
     def has_owner(self) -> bool:
         """Does somebody withdraw the queueing if he is cancelled himself?"""
         return any(watcher.is_owner for watcher in self._watchers)
+
+    def has_deadline(self, outer: float) -> bool:
+        """Will an owner end the queueing or its run at a time that is known, other than `outer`?"""
+        return any(watcher.is_owner and watcher.owner_deadline not in (inf, outer) for watcher in self._watchers)
 
     def leave_lane(self, work: Work) -> None:
         """The queueing goes on by itself: it was moved to a timer."""

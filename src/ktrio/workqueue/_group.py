@@ -54,6 +54,7 @@ class WorkGroup:
     def __init__(self, wq: Workqueue) -> None:
         self._wq = wq  # I
         self.cancel_scope = trio.CancelScope()  # I: around the block; when it is cancelled, so are the members
+        self._outer_deadline = trio.current_effective_deadline()  # I: around the block
         self.opener = next(enclosing_workers(), None)  # I: whose item the block is in
         self._members: Counter[Work] = Counter()  # S: queueings in flight
         self._in_line: set[trio.CancelScope] = set()  # S: of those who wait for room for a member
@@ -154,6 +155,11 @@ class WorkGroup:
         return [followers for followers in (run, work._followers) if followers is not None and followers.has(self)]
 
     # -- as a watcher of its members
+
+    @property
+    def owner_deadline(self) -> float:
+        """See `Watcher`."""
+        return min(self.cancel_scope.deadline, self._outer_deadline)
 
     def accepted(self, work: Work) -> None:
         """See `Watcher`."""

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Hashable
+from math import inf
 from typing import TYPE_CHECKING, final
 
 from trio.lowlevel import enable_ki_protection
@@ -46,6 +47,7 @@ class LaneLine:
 
     __slots__ = ("_key", "_lanes", "head", "waiting")
     is_owner = False
+    owner_deadline = inf
 
     def __init__(self, lanes: dict[Hashable, LaneLine], key: Hashable) -> None:
         self._lanes = lanes  # I: of the queue; this one is in there as long as it is not empty

@@ -247,6 +247,7 @@ class Loan:
 
     __slots__ = ("_pool", "over")
     is_owner = False
+    owner_deadline = inf
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

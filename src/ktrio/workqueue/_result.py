@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from math import inf
 from typing import TYPE_CHECKING, NoReturn, final
 from weakref import WeakSet
 
@@ -74,7 +75,7 @@ class Caller:
     Legend: I set once · T only by the waiting task · S changed only in one synchronous stretch.
     """
 
-    __slots__ = ("_followers", "_outcome", "_raise_cancel", "_task", "_work")
+    __slots__ = ("_followers", "_outcome", "_raise_cancel", "_task", "_work", "owner_deadline")
 
     def __init__(self, work: Work, followers: Followers | None) -> None:
         """`followers` to go from when cancelled; None: take the item along."""
@@ -83,6 +84,7 @@ class Caller:
         self._task: trio.lowlevel.Task | None = None  # T: set only while it waits
         self._raise_cancel: Callable[[], NoReturn] | None = None  # S: cancelled, it waits for the item to end
         self._outcome: Outcome | None = None  # S
+        self.owner_deadline = trio.current_effective_deadline()  # I
 
     @enable_ki_protection
     async def wait(self) -> object:
@@ -196,6 +198,7 @@ class Store:
     """
 
     is_owner = False
+    owner_deadline = inf
 
     def __init__(self, queue: str) -> None:
         self._queue = queue  # I

@@ -104,9 +104,11 @@ class _Graph:
                 seen |= blockers
 
     def _waits_of(self, run: Worker) -> list[Wait] | None:
-        """What its tasks wait for; None if one of them may do something else."""
+        """What its tasks wait for; None if one of them may do something else, or somebody will interrupt it."""
         found: list[Wait] = []
         wq = run.pwq.wq
+        if run._followers is not None and run._followers.has_deadline(run.pool.deadline):
+            return None
         for task in tasks_of(run):
             wait = wq.waits.get(task) or wq.returns.get(task)
             if task is not self._beginning.task and task.custom_sleep_data is None:

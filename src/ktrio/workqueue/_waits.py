@@ -21,7 +21,7 @@ DeadlockError at once and names everything on it (`ktrio.workqueue._wait_graph`)
 * A return from `parked` is stuck as a queueing is that cannot begin. This is the one deadlock that parking brings: a
   child task waits for a parked item, while its own item holds the slot that this one needs to come back.
 * A wait that has a deadline, any but those around the whole supervisor, is not stuck: it will end, and then its item
-  goes on.
+  goes on. Nor is a run, or a queueing, that a caller of `run` or a group with a deadline will end then.
 
 A wait for the item or queue that the caller is in is a cycle of one, and always an error: it cannot end well whatever
 happens.
