@@ -111,7 +111,7 @@ class WorkGroup:
         Always a checkpoint; inside an item the caller is parked while it waits.
 
         Raises:
-          DeadlockError: called from inside a member.
+          DeadlockError: called from inside a member, or if all members certainly wait for the caller.
         """
         for worker in enclosing_workers():
             if worker._followers is not None and worker._followers.has(self):

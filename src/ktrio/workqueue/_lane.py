@@ -159,7 +159,7 @@ class Lane:
         Always a checkpoint; inside an item of another lane, or none, the caller is parked while it waits.
 
         Raises:
-          DeadlockError: called from inside an item of this lane.
+          DeadlockError: called from inside an item of this lane, or of one that certainly waits for the caller.
         """
         line = self._wq.lanes.get(self.key)
         queueings: list[Queueing] = []

@@ -186,7 +186,8 @@ class Workqueue(DirectedQueueing):
         `queue_work` would raise. Cancelling it leaves nothing behind.
 
         Raises:
-          what `queue_work` raises, but for BacklogFullError.
+          DeadlockError: there certainly will be no room before the caller goes on.
+          and what `queue_work` raises, but for BacklogFullError.
         """
         return await self._backlog.queue_when_room(work)
 

@@ -125,7 +125,7 @@ class Steering:
         say, they are thawed, unless another call has frozen them, or still waits.
 
         Raises:
-          DeadlockError: called from inside an item of a queue with `WQ_FREEZABLE`.
+          DeadlockError: called from inside an item of a queue with `WQ_FREEZABLE`, or one that it certainly waits for.
           SupervisorClosedError: the block was left; leaving it thaws.
         """
         return await self.freezer.freeze()

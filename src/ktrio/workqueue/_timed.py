@@ -61,7 +61,8 @@ class TimedQueueing:
         waits for that queueing waits on. 0 queues at once, behind the others. Cheap enough for every sign of life.
 
         Returns True if it was idle, as all queueing does (the kernel's gives the opposite). It raises what
-        `queue_delayed_work` raises, and then nothing has changed.
+        `queue_delayed_work` raises, and then nothing has changed: so delay 0 brings no item from elsewhere onto a queue
+        that is full (BacklogFullError).
         """
         return self.delayed.mod(dwork, None, delay)
 
