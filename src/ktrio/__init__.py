@@ -39,7 +39,10 @@ if TYPE_CHECKING:
         SendBytes,
     )
     from ktrio.http.policy import Limits
+    from ktrio.instrumentation.access_log import AccessLog, open_access_log
     from ktrio.instrumentation.chrome_trace import ChromeTrace, chrome_trace
+    from ktrio.instrumentation.log_sinks import LogError
+    from ktrio.instrumentation.log_writer import LogStatistics
     from ktrio.net.addresses import FdAddress, TcpAddress, UnixAddress, url_of
     from ktrio.net.connection import Connection, ConnectionProtocol, ProtocolFactory
     from ktrio.net.deadlines import Phase, Timeouts
@@ -71,6 +74,7 @@ __version__ = "0.1.0"
 
 # Public name -> the module that has it. tests/test_exports.py holds this, the imports above and __all__ together.
 _EXPORTS = {
+    "AccessLog": "ktrio.instrumentation.access_log",
     "AddressError": "ktrio.net.errors",
     "BadRequest": "ktrio.http.errors",
     "BodyTooLarge": "ktrio.http.errors",
@@ -94,6 +98,8 @@ _EXPORTS = {
     "InternalError": "ktrio.http.errors",
     "Limits": "ktrio.http.policy",
     "ListenError": "ktrio.net.errors",
+    "LogError": "ktrio.instrumentation.log_sinks",
+    "LogStatistics": "ktrio.instrumentation.log_writer",
     "MethodNotAllowed": "ktrio.http.errors",
     "MisdirectedRequest": "ktrio.http.errors",
     "NotFound": "ktrio.http.errors",
@@ -136,6 +142,7 @@ _EXPORTS = {
     "current_work": "ktrio.workqueue",
     "files": "ktrio.handlers.files",
     "mount": "ktrio.handlers.mounts",
+    "open_access_log": "ktrio.instrumentation.access_log",
     "open_supervisor": "ktrio.workqueue",
     "parked": "ktrio.workqueue",
     "serve_echo": "ktrio.serve",
@@ -152,6 +159,7 @@ __all__ = [
     "WQ_HIGHPRI",
     "WQ_MEM_RECLAIM",
     "WQ_UNBOUND",
+    "AccessLog",
     "AddressError",
     "BadRequest",
     "BodyTooLarge",
@@ -175,6 +183,8 @@ __all__ = [
     "InternalError",
     "Limits",
     "ListenError",
+    "LogError",
+    "LogStatistics",
     "MethodNotAllowed",
     "MisdirectedRequest",
     "NotFound",
@@ -212,6 +222,7 @@ __all__ = [
     "current_work",
     "files",
     "mount",
+    "open_access_log",
     "open_supervisor",
     "parked",
     "serve_echo",

@@ -26,7 +26,8 @@ def main() -> None:
     try:
         for signum in (signal.SIGINT, signal.SIGTERM):
             signal.signal(signum, _leave_at_once)
-        signal.signal(signal.SIGQUIT, signal.SIG_IGN)  # a question to a server, and none is there yet
+        for signum in (signal.SIGQUIT, signal.SIGUSR1):  # questions to a server, and none is there yet
+            signal.signal(signum, signal.SIG_IGN)
     except KeyboardInterrupt:  # it came just before
         os._exit(128 + signal.SIGINT)
     from ktrio.cli import run  # after the signals: it loads Trio, which takes a while

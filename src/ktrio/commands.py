@@ -10,20 +10,23 @@ import gc
 import logging
 import os
 import resource
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import ExitStack, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, cast, final
 
 import trio
 
-from ktrio.config import CommandSettings
+from ktrio.config import STDERR, STDOUT, CommandSettings
 from ktrio.handlers.files import RootError, RulesError, folder
 from ktrio.handlers.mounts import mount
 from ktrio.handlers.site import site
+from ktrio.http.details import Tell
 from ktrio.http.messages import Handler
-from ktrio.instrumentation.access_log import AccessLog
+from ktrio.instrumentation.access_log import AccessLog, open_access_log
 from ktrio.instrumentation.chrome_trace import ChromeTrace, chrome_trace
+from ktrio.instrumentation.error_log import ErrorLog, PrintableFormatter
+from ktrio.instrumentation.log_sinks import LogError
 from ktrio.instrumentation.monitor import DEFAULT_INTERVAL, LEAST_INTERVAL, MOST_INTERVAL, PROTOCOL
 from ktrio.net.addresses import describe, url_of
 from ktrio.net.errors import AddressError, ListenError
@@ -42,6 +45,7 @@ __all__ = [
     "BrokenServerError",
     "ConnectionStatistics",
     "Narrator",
+    "PrintableFormatter",
     "Server",
     "ServerStatistics",
     "TraceError",
@@ -58,13 +62,15 @@ class TraceError(Exception):
     """The caller's fault: the file for a trace cannot be written."""
 
 
-STARTUP_ERRORS: Final = (AddressError, ListenError, RootError, RulesError, TraceError)
+STARTUP_ERRORS: Final = (AddressError, ListenError, LogError, RootError, RulesError, TraceError)
 """What can be wrong with what a server was asked for; each says it in one line."""
 
 log = logging.getLogger("ktrio.commands")
 
 # Seconds from the cancellation of what did not finish to `os._exit`, for a handler that shields itself.
 LAST_RESORT_AFTER: Final = 2.0
+# Seconds for what is still to be written to the access log then.
+LAST_LINES_WITHIN: Final = 0.5
 
 
 class Narrator(Protocol):
@@ -119,17 +125,16 @@ def handler_of(settings: CommandSettings) -> Handler:
     return site(mount(handlers) if only is None else only, settings.site)
 
 
-def run_http_command(settings: CommandSettings, narrator: Narrator, write_log: Callable[[str], object]) -> int:
+def run_http_command(settings: CommandSettings, narrator: Narrator) -> int:
     """Run ``ktrio serve``: the folders of `settings`, until signalled; the exit status.
 
     Raises:
-      RootError, RulesError, ListenError, AddressError: it cannot be served, in one line.
+      RootError, RulesError, ListenError, AddressError, LogError: it cannot be served, in one line.
       BrokenServerError: it has shut down because of too many unexpected errors, in one line as well.
     """
     handler = handler_of(settings)
-    tell = AccessLog(write_log) if settings.access_log else None
 
-    async def serve(*, task_status: trio.TaskStatus[Server]) -> None:
+    async def serve(*, tell: Tell | None, task_status: trio.TaskStatus[Server]) -> None:
         await serve_http(
             handler,
             *settings.addresses,
@@ -139,6 +144,7 @@ def run_http_command(settings: CommandSettings, narrator: Narrator, write_log: C
             queue=settings.queue,
             tell=tell,
             allowed_hosts=settings.allowed_hosts,
+            trust_request_id=settings.trust_request_id,
             task_status=task_status,
         )
 
@@ -148,7 +154,7 @@ def run_http_command(settings: CommandSettings, narrator: Narrator, write_log: C
 def run_echo_command(settings: CommandSettings, narrator: Narrator) -> int:
     """Run ``ktrio echo`` until signalled; the exit status. Raises as `run_http_command`."""
 
-    async def serve(*, task_status: trio.TaskStatus[Server]) -> None:
+    async def serve(*, tell: Tell | None, task_status: trio.TaskStatus[Server]) -> None:
         await serve_echo(
             *settings.addresses,
             options=settings.server,
@@ -161,7 +167,36 @@ def run_echo_command(settings: CommandSettings, narrator: Narrator) -> int:
 
 
 class _Serve(Protocol):
-    def __call__(self, *, task_status: trio.TaskStatus[Server]) -> Awaitable[None]: ...
+    def __call__(self, *, tell: Tell | None, task_status: trio.TaskStatus[Server]) -> Awaitable[None]: ...
+
+
+@asynccontextmanager
+async def _access_log_of(settings: CommandSettings) -> AsyncGenerator[AccessLog | None]:
+    """The access log that was asked for, if any."""
+    where = settings.access_log
+    if where is None:
+        yield None
+        return
+    descriptors = {STDOUT: 1, STDERR: 2}
+    log_format = settings.log_format or ("short" if where == STDERR else "combined")
+    async with open_access_log(descriptors.get(where, where), log_format=log_format) as access_log:
+        yield access_log
+
+
+@contextmanager
+def _error_log_of(settings: CommandSettings) -> Generator[ErrorLog | None]:
+    """Have errors written to the file that was asked for, if any, and not to standard error."""
+    if settings.error_log is None:
+        yield None
+        return
+    root = logging.getLogger()
+    error_log, before = ErrorLog(settings.error_log), root.handlers[:]
+    root.handlers[:] = [error_log]
+    try:
+        yield error_log
+    finally:
+        root.handlers[:] = before
+        error_log.close()
 
 
 @final
@@ -171,6 +206,7 @@ class _Signalled:
 
     server: Server | None = None  # None: it has not started
     first_at: float = 0.0
+    access_log: AccessLog | None = None
     early: int | None = None  # a signal that came before the server had started
     forced_by: int | None = None  # the second signal, if anything was left for it to force
 
@@ -196,8 +232,19 @@ async def _run_until_signalled(serve: _Serve, narrator: Narrator, settings: Comm
         if state.server is not None:
             _tell(narrator.asked, state.server)
 
-    with _tracing(settings.trace) as trace, forwarding(on_signal, on_quit), _single_error_unwrapped():
-        async with trio.open_nursery() as nursery:
+    def on_reopen() -> None:
+        if error_log is not None:
+            error_log.reopen()
+        if state.access_log is not None:
+            state.access_log.reopen()
+
+    with (
+        _error_log_of(settings) as error_log,
+        _tracing(settings.trace) as trace,
+        forwarding(on_signal, on_quit, on_reopen),
+        _single_error_unwrapped(),
+    ):
+        async with _access_log_of(settings) as state.access_log, trio.open_nursery() as nursery:
             await nursery.start(_serve_then_cancel, serve, nursery.cancel_scope, state)
             if settings.monitor is not None and state.server is not None:  # it ends after the connections
                 await nursery.start(serve_monitor, state.server.supervisor, settings.monitor)
@@ -263,7 +310,7 @@ async def _serve_then_cancel(
             state.server = value
             task_status.started(value)
 
-    await serve(task_status=cast("trio.TaskStatus[Server]", Started()))
+    await serve(tell=state.access_log, task_status=cast("trio.TaskStatus[Server]", Started()))
     scope.cancel(reason="the server has ended")
 
 
@@ -279,4 +326,7 @@ async def _leave_as_last_resort(server: Server, narrator: Narrator, state: _Sign
     """A handler that shields itself can hold everything up but this."""
     await server.cutting.wait()
     await trio.sleep(LAST_RESORT_AFTER)
+    if state.access_log is not None:
+        with trio.move_on_after(LAST_LINES_WITHIN):
+            await state.access_log.flush()
     os._exit(_conclude(state, narrator))

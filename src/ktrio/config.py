@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import final
+from typing import Final, final
 
 from ktrio.handlers.options import DOTFILES, LINKS, SECURITY_HEADERS, FolderOptions, SiteOptions
 from ktrio.http.hosts import host_name
 from ktrio.http.policy import Limits
+from ktrio.instrumentation.log_formats import FORMAT_NAMES, LogFormatName
 from ktrio.net.addresses import Address, FdAddress, TcpAddress, UnixAddress
 from ktrio.net.deadlines import Timeouts
 from ktrio.server.options import ServerOptions
 
 __all__ = [
     "DOTFILES",
+    "FORMAT_NAMES",
     "LINKS",
     "SECURITY_HEADERS",
     "Address",
@@ -21,6 +23,7 @@ __all__ = [
     "FdAddress",
     "FolderOptions",
     "Limits",
+    "LogFormatName",
     "QueueOptions",
     "ServerOptions",
     "SiteOptions",
@@ -29,6 +32,11 @@ __all__ = [
     "UnixAddress",
     "host_name",
 ]
+
+STDOUT: Final = "-"
+"""In place of a log's file: standard output."""
+STDERR: Final = ""
+"""In place of a log's file: standard error."""
 
 
 @final
@@ -81,4 +89,11 @@ class CommandSettings:
     """What holds for all that it serves."""
     allowed_hosts: tuple[str, ...] = ()
     """The hosts that requests may be for; none: any."""
-    access_log: bool = False
+    access_log: str | None = None
+    """The file of the access log; `STDOUT` or `STDERR`; None: there is no such log."""
+    log_format: LogFormatName | None = None
+    """How its lines are written; None: for people on standard error, as Apache's combined log elsewhere."""
+    error_log: str | None = None
+    """The file of the log of errors; None: standard error."""
+    trust_request_id: bool = False
+    """Is a client's ``X-Request-Id`` taken for the name of its request?"""

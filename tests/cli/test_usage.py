@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 BOTH = ["--host", "--port", "--unix", "--fd", "--cpus", "--capacity", "--max-active", "--max-connections",
         "--idle-timeout", "--write-timeout", "--grace", "--backlog", "--max-errors", "--monitor", "--trace",
-        "--print-timeouts", "--quiet", "--version", "--help"]  # fmt: skip
+        "--error-log", "--print-timeouts", "--quiet", "--version", "--help"]  # fmt: skip
 OPTIONS = {
     "serve": [
         *BOTH,
@@ -41,6 +41,9 @@ OPTIONS = {
         "--cors",
         "--security-headers",
         "--allowed-host",
+        "--no-access-log",
+        "--log-format",
+        "--trust-request-id",
     ],
     "echo": BOTH,
     "top": ["--once", "--json", "--interval", "--version", "--help"],
@@ -92,6 +95,13 @@ CASES = {
     "host-not-ours": (["serve", "--host", "203.0.113.1", "--port", "0"], ["203.0.113.1", "address"]),
     "unix-path-too-long": (["serve", "--unix", "/tmp/" + "x" * 200], ["x" * 200, "too long"]),
     "unix-path-taken-by-a-file": (["serve", "--unix", __file__], [__file__, "socket"]),
+    "access-log-folder-missing": (
+        ["serve", "--port", "0", "--access-log", "/no/such/log"],
+        ["/no/such/log", "make it"],
+    ),
+    "access-log-is-a-folder": (["serve", "--port", "0", "--access-log", "/usr"], ["/usr", "it is a folder"]),
+    "error-log-folder-missing": (["echo", "--port", "0", "--error-log", "/no/such/log"], ["/no/such/log", "make it"]),
+    "log-format-unknown": (["serve", "--log-format", "apache"], ["--log-format", "apache", "combined"]),
     "monitor-folder-missing": (
         ["echo", "--port", "0", "--monitor", "/no/such/folder/m"],
         ["/no/such/folder/m", "folder"],

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Sequence
 from typing import Final
 
 import click
 
 from ktrio.cli._options import version_option
+from ktrio.cli._terminal import ErrorsOnTerminal
 from ktrio.cli.echo import echo
 from ktrio.cli.serve import serve
 from ktrio.cli.top import top
@@ -30,8 +30,8 @@ def cli() -> None:
     ends the process. Exit status: 0 all answered, 4 something was cut by the grace, 130 or 143 by a second signal,
     2 wrong usage or settings, 1 anything else.
 
-    Ctrl-\\ (or SIGQUIT) prints a table of the connections, and stops nothing. 'ktrio top' watches the workqueues of a
-    server that was started with --monitor.
+    Ctrl-\\ (or SIGQUIT) prints a table of the connections, SIGUSR1 opens log files anew; neither stops anything. 'ktrio
+    top' watches the workqueues of a server that was started with --monitor.
     """
 
 
@@ -42,7 +42,7 @@ cli.add_command(top)
 
 def run(arguments: Sequence[str]) -> int:
     """Run the command line; the exit status. Errors of usage are one line on standard error."""
-    logging.basicConfig(level=logging.WARNING, format="ktrio: %(levelname)s: %(message)s", stream=sys.stderr)
+    logging.basicConfig(level=logging.WARNING, handlers=[ErrorsOnTerminal()])
     try:
         status: object = cli.main(list(arguments), prog_name="ktrio", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -12,6 +13,8 @@ from click.core import ParameterSource
 from ktrio import __version__
 from ktrio.cli._values import HostName, Seconds, Whole
 from ktrio.config import (
+    FORMAT_NAMES,
+    STDERR,
     Address,
     CommandSettings,
     FdAddress,
@@ -85,6 +88,8 @@ def server_options(command: Command) -> Command:
     for option in (
         click.option("--quiet", "-q", is_flag=True, help="Say nothing but errors."),
         click.option("--print-timeouts", is_flag=True, help="Print every deadline there is, and exit."),
+        click.option("--error-log", metavar="PATH",
+                     help="Write errors to this file, not to standard error; SIGUSR1 opens it anew."),
         click.option("--monitor", metavar="PATH",
                      help="Unix socket by which 'ktrio top PATH' watches the workqueues."),
         click.option("--trace", metavar="FILE",
@@ -126,6 +131,33 @@ def http_options(command: Command) -> Command:
     return command
 
 
+def log_options(command: Command) -> Command:
+    """The access log of HTTP."""
+    for option in (
+        click.option("--trust-request-id", is_flag=True,
+                     help="Call a request what the client calls it (X-Request-Id); only behind a proxy."),
+        click.option("--log-format", type=click.Choice(FORMAT_NAMES), show_default="combined; short on standard error",
+                     help="How a line is written: as Apache's, as JSON, or short for people."),
+        click.option("--no-access-log", is_flag=True, help="Write no such line, on a terminal either."),
+        click.option("--access-log", is_flag=False, flag_value=STDERR, metavar="[PATH|-]",
+                     show_default="standard error if that is a terminal",
+                     help="Write a line per request to this file ('-': standard output; nothing: standard error). "
+                          "SIGUSR1 opens it anew."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def access_log_of(values: Values) -> str | None:
+    """Where the access log goes: where it was asked for, or else to standard error if that is a terminal."""
+    if values["no_access_log"]:
+        return None
+    where: str | None = values["access_log"]
+    if where is None and not values["quiet"] and sys.stderr is not None and sys.stderr.isatty():
+        return STDERR
+    return where
+
+
 def addresses_of(values: Values) -> tuple[Address, ...]:
     """Every address asked for; 127.0.0.1 if none was, or if only its port was."""
     others: list[Address] = [UnixAddress(path) for path in values["unix"]]
@@ -141,7 +173,7 @@ def settings_of(
     folders: tuple[tuple[str, str], ...] = (),
     files: FolderOptions | None = None,
     site: SiteOptions | None = None,
-    access_log: bool = False,
+    access_log: str | None = None,
 ) -> CommandSettings:
     """The settings that a command's options ask for."""
     timeouts = {
@@ -167,6 +199,9 @@ def settings_of(
         ),
         folders=folders,
         access_log=access_log,
+        log_format=values.get("log_format"),
+        error_log=values["error_log"],
+        trust_request_id=values.get("trust_request_id", False),
         monitor=values["monitor"],
         trace=values["trace"],
         files=files or FolderOptions(),

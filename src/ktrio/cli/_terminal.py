@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import select
 import shlex
@@ -13,7 +14,15 @@ import click
 
 from ktrio import __version__
 from ktrio.cli._table import MOST_ROWS, printable, table
-from ktrio.commands import STARTUP_ERRORS, BrokenServerError, Server, describe, raise_open_file_limit, url_of
+from ktrio.commands import (
+    STARTUP_ERRORS,
+    BrokenServerError,
+    PrintableFormatter,
+    Server,
+    describe,
+    raise_open_file_limit,
+    url_of,
+)
 from ktrio.config import CommandSettings
 
 
@@ -60,9 +69,22 @@ def _has_room(stream: TextIO) -> bool:
         return True
 
 
-def write_log(text: str) -> None:
-    """Write to the log."""
-    write(sys.stderr, text)
+@final
+class ErrorsOnTerminal(logging.Handler):
+    """Records of `logging` on standard error, a line each and perhaps a traceback."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(PrintableFormatter("ktrio: %(levelname)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See `logging.Handler.emit`."""
+        try:
+            text = self.format(record)
+        except Exception:  # a record whose arguments do not fit its message: that is shown, and nothing else happens
+            self.handleError(record)
+        else:
+            write(sys.stderr, text + "\n")
 
 
 def say_nothing(_text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from urllib.parse import unquote
 
 import click
@@ -16,15 +15,17 @@ from ktrio.cli._folder_options import (
 )
 from ktrio.cli._options import (
     Values,
+    access_log_of,
     address_options,
     http_options,
+    log_options,
     queue_options,
     server_options,
     settings_of,
     timeout_options,
     version_option,
 )
-from ktrio.cli._terminal import Terminal, print_timeouts, raise_limit, run_or_explain, say, say_nothing, write_log
+from ktrio.cli._terminal import Terminal, print_timeouts, raise_limit, run_or_explain, say, say_nothing
 from ktrio.commands import run_http_command
 
 
@@ -38,26 +39,21 @@ from ktrio.commands import run_http_command
 @server_options
 @timeout_options(idle=5.0)
 @http_options
-@click.option(
-    "--access-log/--no-access-log",
-    default=None,
-    show_default="on if standard error is a terminal",
-    help="Write a line per request to standard error.",
-)
-def serve(folder: str | None, access_log: bool | None, **values: Values) -> int:
+@log_options
+def serve(folder: str | None, **values: Values) -> int:
     """Serve the folder DIR (default: this one) over HTTP.
 
     Nothing outside the folder is served, nor are dotfiles, unless you say so. Ctrl-C lets downloads in progress finish,
     Ctrl-\\ shows who is connected.
     """
-    folders = folders_of(folder, dict(values))
-    logs = sys.stderr is not None and sys.stderr.isatty() and not values["quiet"] if access_log is None else access_log
+    asked = dict(values)
+    folders = folders_of(folder, asked)
     settings = settings_of(
-        dict(values),
+        asked,
         folders=folders,
-        files=folder_options_of(dict(values)),
-        site=site_options_of(dict(values)),
-        access_log=logs,
+        files=folder_options_of(asked),
+        site=site_options_of(asked),
+        access_log=access_log_of(asked),
     )
     if values["print_timeouts"]:
         print_timeouts(settings)
@@ -65,7 +61,7 @@ def serve(folder: str | None, access_log: bool | None, **values: Values) -> int:
     speak = say_nothing if values["quiet"] else say
     raise_limit(speak)
     terminal = Terminal(f"serving {_shown(folders)}", settings, speak)
-    return run_or_explain(lambda: run_http_command(settings, terminal, write_log))
+    return run_or_explain(lambda: run_http_command(settings, terminal))
 
 
 def _shown(folders: tuple[tuple[str, str], ...]) -> str:
