@@ -10,9 +10,47 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from ktrio.net.readiness import BATCH, Readiness
+from ktrio.net.readiness import BATCH, Registration
+from ktrio.net.readiness import Readiness as RealReadiness
 
 Pair = tuple[socket.socket, socket.socket]
+
+
+class Readiness:
+    """The real one, with its registrations by socket."""
+
+    def __init__(self, real: RealReadiness) -> None:
+        self.real = real
+        self.registrations: dict[socket.socket, Registration] = {}
+
+    def __repr__(self) -> str:
+        return repr(self.real)
+
+    def register(self, sock: socket.socket) -> Registration:
+        if sock not in self.registrations:
+            self.registrations[sock] = self.real.register(sock)
+        return self.registrations[sock]
+
+    def watch(self, sock: socket.socket, on_half_close: Callable[[], None], on_gone: Callable[[], None]) -> None:
+        self.register(sock).watch(on_half_close, on_gone, is_shut=False)
+
+    def unwatch(self, sock: socket.socket) -> None:
+        self.register(sock).unwatch()
+
+    def close(self, sock: socket.socket) -> None:
+        self.registrations.pop(sock).close()
+        sock.close()
+
+    async def wait_readable(self, sock: socket.socket) -> None:
+        await self.register(sock).wait_readable()
+
+    async def wait_writable(self, sock: socket.socket) -> None:
+        await self.register(sock).wait_writable()
+
+
+@pytest.fixture(name="readiness")
+def readiness_by_socket(readiness: RealReadiness) -> Readiness:
+    return Readiness(readiness)
 
 
 class News:
@@ -218,8 +256,7 @@ async def test_a_reused_descriptor_hears_nothing_of_its_predecessor(
     await wait_all_tasks_blocked()
     descriptor = ours.fileno()
     theirs.close()
-    readiness.unwatch(ours)
-    ours.close()
+    readiness.close(ours)
     new_ours, new_theirs = unix_pair()
     assert descriptor in (new_ours.fileno(), new_theirs.fileno())
     watched = new_ours if new_ours.fileno() == descriptor else new_theirs
@@ -242,8 +279,7 @@ async def test_a_descriptor_reused_by_a_callback_hears_nothing_from_the_same_bat
         if other.fileno() < 0:
             return
         descriptor = other.fileno()
-        readiness.unwatch(other)
-        other.close()
+        readiness.close(other)
         successors = unix_pair()
         successor = next(sock for sock in successors if sock.fileno() == descriptor)
         news.watch(readiness, successor)
@@ -262,8 +298,7 @@ async def test_a_callback_may_unwatch_its_own_socket(readiness: Readiness, socke
     ours, theirs = socket_pair()
 
     def close() -> None:
-        readiness.unwatch(ours)
-        ours.close()
+        readiness.close(ours)
 
     readiness.watch(ours, close, close)
     theirs.shutdown(socket.SHUT_WR)
@@ -280,7 +315,7 @@ async def test_a_socket_closed_before_it_was_unwatched_harms_nobody(
     news.watch(readiness, ours)
     await wait_all_tasks_blocked()
     ours.close()
-    readiness.unwatch(ours)
+    readiness.registrations[ours].close()
     theirs.close()
     await wait_all_tasks_blocked()
     news.told.clear()
@@ -318,16 +353,16 @@ async def test_a_callback_that_raises_is_logged_and_the_others_are_told(
 async def test_cancelling_run_ends_watching_for_good_and_run_may_begin_anew(
     use_epoll: bool, socket_pair: Callable[..., Pair], news: News
 ) -> None:
-    readiness = Readiness(use_epoll=use_epoll)
+    readiness = Readiness(RealReadiness(use_epoll=use_epoll))
     for _ in range(2):
         ours, theirs = socket_pair()
         async with trio.open_nursery() as nursery:
-            await nursery.start(lambda task_status, watcher=readiness: watcher.run(task_status=task_status))
+            await nursery.start(lambda task_status, watcher=readiness.real: watcher.run(task_status=task_status))
             news.watch(readiness, ours)
             news.watch(readiness, socket_pair()[0])
             await wait_all_tasks_blocked()
             with pytest.raises(RuntimeError, match="already runs"):
-                await readiness.run()
+                await readiness.real.run()
             nursery.cancel_scope.cancel()
         assert "not running" in repr(readiness)
         theirs.close()
@@ -339,7 +374,7 @@ async def test_cancelling_run_ends_watching_for_good_and_run_may_begin_anew(
 
 
 async def test_watch_without_run_tells_nothing(socket_pair: Callable[..., Pair], news: News) -> None:
-    readiness = Readiness()
+    readiness = Readiness(RealReadiness())
     ours, _ = socket_pair()
     news.watch(readiness, ours)
     readiness.unwatch(ours)

@@ -24,13 +24,12 @@ from ktrio.net.transport import SendfileUnsupportedError, Told
 class SocketTransport:
     """A `ktrio.net.transport.Transport` over a connected, stream, non-blocking socket, which it owns from here on."""
 
-    __slots__ = ("_has_waited", "_is_shut", "_readiness", "_reset", "_sock")
+    __slots__ = ("_is_shut", "_registration", "_reset", "_sock")
 
     # I  set once · S  changed only in one synchronous stretch
     def __init__(self, sock: socket.socket, readiness: Readiness) -> None:
         self._sock: Final = sock  # I
-        self._readiness: Final = readiness  # I
-        self._has_waited = False  # S: does Trio know this socket?
+        self._registration: Final = readiness.register(sock)  # I; its content S
         self._is_shut = False  # S: was our side shut down?
         self._reset = False  # S: has a send been told that the peer is lost?
 
@@ -47,18 +46,19 @@ class SocketTransport:
         try:
             data = self._sock.recv(max_bytes)
         except BlockingIOError:
+            self._registration.note_read(max_bytes, 0)
             return None
         except OSError as error:
             translate(error, self._sock)
+        self._registration.note_read(max_bytes, len(data))
         if not data and self._reset:
             raise ConnectionGone("ECONNRESET")
         return data
 
     async def wait_readable(self) -> None:
         """See `Transport.wait_readable`."""
-        self._has_waited = True
         try:
-            await self._readiness.wait_readable(self._sock)
+            await self._registration.wait_readable()
         except trio.ClosedResourceError as error:
             raise ConnectionGone("EBADF") from error
 
@@ -67,6 +67,7 @@ class SocketTransport:
         try:
             return self._sock.send(buffers[0]) if len(buffers) == 1 else self._sock.sendmsg(buffers)
         except BlockingIOError:
+            self._registration.note_refused()
             return None
         except OSError as error:
             self._fail_send(error)
@@ -78,6 +79,7 @@ class SocketTransport:
         try:
             return os.sendfile(self._sock.fileno(), descriptor, offset, count)
         except BlockingIOError:
+            self._registration.note_refused()
             return None
         except OSError as error:
             if error.errno in SENDFILE_UNSUPPORTED:
@@ -92,9 +94,8 @@ class SocketTransport:
 
     async def wait_writable(self) -> None:
         """See `Transport.wait_writable`."""
-        self._has_waited = True
         try:
-            await self._readiness.wait_writable(self._sock)
+            await self._registration.wait_writable()
         except trio.ClosedResourceError as error:
             raise ConnectionGone("EBADF") from error
 
@@ -114,11 +115,11 @@ class SocketTransport:
 
     def watch(self, on_half_close: Told, on_gone: Told) -> None:
         """See `Transport.watch`."""
-        self._readiness.watch(self._sock, on_half_close, on_gone, is_shut=self._is_shut)
+        self._registration.watch(on_half_close, on_gone, is_shut=self._is_shut)
 
     def unwatch(self) -> None:
         """See `Transport.unwatch`."""
-        self._readiness.unwatch(self._sock)
+        self._registration.unwatch()
 
     def shutdown_write(self) -> bool:
         """See `Transport.shutdown_write`."""
@@ -135,9 +136,7 @@ class SocketTransport:
         """See `Transport.close`."""
         if self.is_closed:
             return
-        self._readiness.unwatch(self._sock)
-        if self._has_waited:  # most connections of one request have not
-            trio.lowlevel.notify_closing(self._sock)
+        self._registration.close()
         self._sock.close()
 
     def abort(self) -> None:
