@@ -227,7 +227,7 @@ class EpollRegistration:
         self._writable = False
 
     def _is_registered(self) -> bool:
-        """Is it registered, now at the latest? False: it is closed, or there is no room for it, or the epoll has ended."""
+        """Is it registered, now at the latest? False: it is closed, or there is no room, or the epoll has ended."""
         if not self._epoll.is_open:
             return False
         if self._descriptor < 0:

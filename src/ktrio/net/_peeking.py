@@ -31,7 +31,6 @@ class _Watch:
             self.duplicate.close()
 
 
-
 @final
 class PeekWatcher:
     """Watches by a task per socket that peeks at it."""
@@ -123,7 +122,7 @@ class PeekRegistration:
     def note_refused(self) -> None:
         """Trio asks the kernel each time."""
 
-    def watch(self, on_half_close: Told, on_gone: Told, *, is_shut: bool) -> None:  # noqa: ARG002 - it cannot tell
+    def watch(self, on_half_close: Told, on_gone: Told, *, is_shut: bool) -> None:
         """See `Registration.watch`."""
         if self._watcher is not None:
             self._watched_as = self._watcher.watch(self._sock, on_half_close, on_gone)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import select
 import socket
-from typing import Final, Protocol, final
+from typing import Protocol, final
 
 import trio
 from trio.lowlevel import enable_ki_protection
@@ -134,7 +134,7 @@ class Readiness:
         return PeekRegistration(self._peeking, sock)
 
     def _say_no_room(self, sock: socket.socket, error: OSError) -> None:
-        """The system is out of descriptors or of epoll watches. They are a courtesy, so the request goes on; said once."""
+        """Out of descriptors or of epoll watches. Watching is a courtesy, so the request goes on; said once."""
         if not self._warned:
             self._warned = True
             _log.warning("cannot watch %r (%s): departed peers are noticed later", sock, error)
