@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -115,6 +116,34 @@ def test_full_disk_costs_the_log_and_one_line(serve: Serve) -> None:
     assert program.stop() == 0
     assert program.said.count("No space") == 1
     assert "the last 2 lines of the log /dev/full are lost" in program.said
+
+
+BROKEN = """
+import sys
+import ktrio.commands
+
+async def fail(request):
+    raise ZeroDivisionError("a bug")
+
+ktrio.commands.folder = lambda root, options: fail
+from ktrio.cli import run
+sys.exit(run(["serve", "--port", "0", *sys.argv[1:]]))
+"""
+
+
+def test_error_of_a_handler_is_in_the_error_log_once_by_the_name_it_has_in_the_other(
+    start: Start, tmp_path: Path
+) -> None:
+    access, errors = tmp_path / "access.log", tmp_path / "error.log"
+    options = ["--access-log", access, "--log-format", "json", "--error-log", errors]
+    program = start("-c", BROKEN, *options, command=[sys.executable])
+    assert Peer(program.connect()).get("x").status == 500
+    assert program.stop() == 0
+    found = json.loads(access.read_text())
+    text = errors.read_text()
+    assert re.findall(r"the handler of GET /x \(request (\w+)\) raised", text) == [found["request_id"]]
+    assert text.count("ZeroDivisionError: a bug") == 1
+    assert program.said == ""
 
 
 def test_error_log_takes_the_errors_and_nothing_is_left_on_standard_error(serve: Serve, tmp_path: Path) -> None:

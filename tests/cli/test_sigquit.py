@@ -149,7 +149,7 @@ import ktrio.commands
 async def fail(request):
     raise ZeroDivisionError("a bug")
 
-ktrio.commands.files = lambda root, **options: fail
+ktrio.commands.folder = lambda root, options: fail
 from ktrio.cli import run
 sys.exit(run(["serve", "--port", "0", *sys.argv[1:]]))
 """

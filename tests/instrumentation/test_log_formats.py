@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+import subprocess
 import time
 from datetime import UTC, datetime
 
@@ -175,6 +177,27 @@ def test_json_time_is_utc():
 def test_format_that_is_none_is_refused_by_name():
     with pytest.raises(ValueError, match=r"no log format 'nginx'.*combined"):
         format_of("nginx")
+
+
+@pytest.mark.parametrize("name", ["common", "combined"])
+def test_goaccess_takes_every_line_of_an_answer(name, tmp_path):
+    """A reader of Apache's logs that knows nothing of ours."""
+    if shutil.which("goaccess") is None:
+        pytest.skip("no goaccess here")
+    told = [
+        details(target="/plain"),
+        details(user_agent='a" 500 9 "x', referer="back\\", target="/quoted"),
+        details(user_agent="\x1b[31m\r\n\xe9", target="/controls", peer="[::1]:7", status=404),
+        details(user_agent="", referer="", bytes_sent=0, target="/empty", status=304),
+    ]
+    path, report = tmp_path / "access.log", tmp_path / "report.json"
+    path.write_text("".join(f"{format_of(name)(each)}\n" for each in told))
+    options = [f"--log-format={name.upper()}", "--no-global-config", "--no-progress", "-o", report]
+    subprocess.run(["goaccess", path, *options], check=True, capture_output=True, timeout=20)
+    found = json.loads(report.read_text())
+    assert (found["general"]["valid_requests"], found["general"]["failed_requests"]) == (4, 0)
+    assert {each["data"] for each in found["requests"]["data"]} == {"/plain", "/quoted", "/empty"}
+    assert [each["data"] for each in found["not_found"]["data"]] == ["/controls"]
 
 
 # -- Nothing a peer sends breaks a line: its bytes are Latin-1 characters here
