@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 from pathlib import Path
 
 import hypothesis
@@ -20,7 +21,10 @@ hypothesis.settings.load_profile("ktrio")
 
 
 def pytest_configure() -> None:
-    """Refuse to test the checkout where the built wheel is meant (`make check-wheel`)."""
+    """Refuse to test the checkout where the built wheel is meant (`make check-wheel`); let Ctrl-C be Ctrl-C."""
+    # A shell without job control has its background jobs ignore SIGINT, and they hand that on to their children.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     place = Path(ktrio.__file__)
     if os.environ.get("KTRIO_INSTALLED") and "site-packages" not in place.parts:
         raise pytest.UsageError(f"the installed ktrio is to be tested, but {place} is what gets imported")
@@ -29,12 +33,21 @@ def pytest_configure() -> None:
 # The same test once more over a carrier, or with a sensor, that has little of its own; the others are in every run.
 ONCE_MORE = re.compile(r"\[.*(lockstep-stream|socket-stream|tls|instrument)")
 
+# Every moment, every flood, whole programs over and over: they take a third of the time, and CI has that.
+LONG = re.compile(
+    r"tests/(fuzz/|hostile/test_(changing|floods)|cli/test_(logs|top|top_monitor)\.py|benchmarks/test_queue_latency"
+    r"|protocols/test_http1_files_changing|cli/test_usage\.py::test_(wrong_usage|print_timeouts)"
+    r"|workqueue/test_ki\.py::test_an_interrupt_(at_any_line|while_a_block)"
+    r"|http/test_conditional\.py::test_(any_etag_is_found|strong_match_is)"
+    r"|workqueue/test_from_thread\.py::test_nothing_is_lost_while_a_loop_ends)"
+)
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as exhaustive what is a test once more."""
+    """Mark as exhaustive what is a test once more, or takes long."""
     for item in items:
-        if ONCE_MORE.search(item.name):
+        if ONCE_MORE.search(item.name) or LONG.match(item.nodeid):
             item.add_marker(pytest.mark.exhaustive)
 
 
