@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from pathlib import Path
+from zlib import crc32
 
 import hypothesis
 import pytest
@@ -33,6 +34,26 @@ def pytest_configure() -> None:
 # The same test once more over a carrier, or with a sensor, that has little of its own; the others are in every run.
 ONCE_MORE = re.compile(r"\[.*(lockstep-stream|socket-stream|tls|instrument)")
 
+# What has nearly everything in common: `make test` takes one of each pair, by the test's name, so that both are seen.
+PAIRS = [
+    re.compile(rf"[\[-]({one}|{other})[\]-]")
+    for one, other in (
+        *(("unbound", "bound"), ("u", "b"), ("tcp", "unix"), ("epoll", "peek"), ("by handle", "by name")),
+        *(("iterable", "writer"), ("sized", "chunked")),
+    )
+]
+
+
+def is_the_other(name: str) -> bool:
+    """Is this the one of a pair of tests that is not for every run?"""
+    for pair in PAIRS:
+        found = pair.search(name)
+        if found is not None:
+            one = pair.pattern.partition("(")[2].partition("|")[0]
+            return (found[1] == one) == bool(crc32(name.partition("[")[0].encode()) & 1)
+    return False
+
+
 # Every moment, every flood, whole programs over and over: they take a third of the time, and CI has that.
 LONG = re.compile(
     r"tests/(fuzz/|hostile/test_(changing|floods)|cli/test_(logs|top|top_monitor)\.py|benchmarks/test_queue_latency"
@@ -47,7 +68,7 @@ LONG = re.compile(
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as exhaustive what is a test once more, or takes long."""
     for item in items:
-        if ONCE_MORE.search(item.name) or LONG.match(item.nodeid):
+        if ONCE_MORE.search(item.name) or LONG.match(item.nodeid) or is_the_other(item.name):
             item.add_marker(pytest.mark.exhaustive)
 
 
