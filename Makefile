@@ -14,7 +14,7 @@ quietly = @quietly() { said=$$("$$@" 2>&1) || { printf '%s\n' "$$said"; return 1
 # Without the current folder on sys.path: what is tested is what is installed.
 run = $(python) -P -m
 
-.PHONY: help serve test test-all test-bound clauses mutants fuzz check check-format check-lint check-types check-fragments check-wheel check-docs \
+.PHONY: help serve test test-all test-bound clauses clients mutants fuzz check check-format check-lint check-types check-fragments check-wheel check-docs \
 	check-trio-typing check-fuzz docs screenshots bench coverage format wheel clean
 .NOTPARALLEL:
 .DEFAULT_GOAL := help
@@ -53,6 +53,12 @@ fuzz: ## fuzz the parsers and whole connections, SECONDS=60 each (ARGS="head chu
 clauses: ## write the table of the RFCs' clauses and their tests into docs/spec/supported-http.md
 	$(environment) test
 	@$(python) -m tests.rfc
+
+# What is not installed is skipped, and the page says so.
+clients: ## let real clients fetch from ktrio serve, and write docs/spec/real-clients.md
+	$(environment) test
+	@sh .ci/environment clients || echo 'aiohttp cannot be had'
+	@$(python) -m tests.real_clients.record
 
 mutants: ## put known mistakes into copies of the source, and see whether the tests notice (ARGS="ROW ...")
 	$(environment) test
