@@ -9,17 +9,16 @@ waiting is a separate step. So deadlines, parking, turns and progress are the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final, Protocol, TypeAlias, final
+from collections.abc import Sequence
+from typing import Final, Protocol, final
 
 import trio
 
 from ktrio.net._slices import Data
+from ktrio.net._telling import Told as Told
 from ktrio.net.errors import ConnectionGone
 
 DROP_BYTES: Final = 64 * 1024  # one read; what a socket buffer of default size holds
-
-Told: TypeAlias = Callable[[], None]
 
 
 @final
